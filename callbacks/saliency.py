@@ -1,0 +1,113 @@
+"""What the value function looks at, while it learns."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Image
+
+from sb3_latent.figures import Picture, contact_sheet
+from sb3_latent.saliency import newest_frame, overlay, to_uint8, value_jacobian
+
+_TEXT_FORMATS = ("stdout", "log", "json", "csv")
+
+
+class JacobianSaliencyCallback(BaseCallback):
+    """
+    Draw |dV/dx| of the newest frames into their blue channel (seed document 000, figure 4), on any model of SB3.
+
+    Logs the sheet ``saliency/jacobian`` to TensorBoard and the scalars ``saliency/mean`` and ``saliency/max`` (value per unit
+    of the observation, over the frames drawn). They appear with SB3's next dump, of which the log keeps the latest sheet;
+    ``folder`` keeps every one. The trained model is drawn once more when ``learn`` ends.
+
+    :param every: environment steps between two sheets. Own choice: about 1000 sheets in the 10 million steps of document 000.
+    :param n_frames: how many parallel environments to draw at most, one frame of each.
+    :param folder: where to write ``saliency_<steps>.png``; None writes none.
+    :param n_channels: channels of one frame, see :func:`~sb3_latent.saliency.newest_frame`.
+    :param verbose: 1 prints the name of each file.
+    """
+
+    def __init__(
+        self,
+        every: int = 10_000,
+        n_frames: int = 4,
+        folder: str | Path | None = None,
+        n_channels: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        if every < 1 or n_frames < 1:
+            raise ValueError(f"every={every} and n_frames={n_frames} must both be at least 1.")
+        self.every = every
+        self.n_frames = n_frames
+        self.folder = None if folder is None else Path(folder)
+        self.n_channels = n_channels
+
+    def _init_callback(self) -> None:
+        space = self.model.observation_space
+        image_spaces = _images(space, space)
+        if not image_spaces:
+            raise ValueError(f"JacobianSaliencyCallback draws images, but the observation is {space}; leave the callback out.")
+        for image_space in image_spaces.values():
+            newest_frame(np.zeros(image_space.shape), self.n_channels)
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % self.every < self.training_env.num_envs:
+            self._draw()
+        return True
+
+    def _on_training_end(self) -> None:
+        """Dumps by itself: SB3 does so before ``train()``, thus never after the last one."""
+        self._draw()
+        self.logger.dump(self.num_timesteps)
+
+    def _draw(self) -> None:
+        observations, memory = self._current_observations()
+        space = self.model.observation_space
+        jacobians = _images(space, value_jacobian(self.model, observations, **memory))
+        rows, drawn = {}, []
+        for key, stacks in _images(space, observations).items():
+            prefix = f"{key}: " if isinstance(space, spaces.Dict) else ""
+            frames = [newest_frame(stack, self.n_channels) for stack in stacks]
+            saliencies = [newest_frame(jacobian, self.n_channels) for jacobian in jacobians[key].cpu().numpy()]
+            rows[f"{prefix}newest frame"] = [to_uint8(frame) for frame in frames]
+            rows[f"{prefix}|dV/dx|, above its mean in blue"] = [
+                overlay(*pair) for pair in zip(frames, saliencies, strict=True)
+            ]
+            drawn += [saliency.ravel() for saliency in saliencies]
+        self._record(rows, np.concatenate(drawn))
+
+    def _record(self, rows: dict[str, list[Picture]], saliency: npt.NDArray[np.floating]) -> None:
+        path = None if self.folder is None else self.folder / f"saliency_{self.num_timesteps}.png"
+        sheet = contact_sheet(rows, path)
+        self.logger.record("saliency/jacobian", Image(sheet, "HWC"), exclude=_TEXT_FORMATS)
+        self.logger.record("saliency/mean", float(saliency.mean()))
+        self.logger.record("saliency/max", float(saliency.max()))
+        if self.verbose >= 1 and path is not None:
+            print(f"Saliency written to {path}")
+
+    def _current_observations(self) -> tuple[Any, dict[str, Any]]:
+        """What the policy reads now in the first environments: observations, and what an LSTM remembers of earlier ones."""
+        first = slice(self.n_frames)
+        model: Any = self.model
+        last = model._last_obs
+        observations = {key: array[first] for key, array in last.items()} if isinstance(last, dict) else last[first]
+        if not isinstance(self.model, RecurrentPPO):
+            return observations, {}
+        lstm_states = tuple(state[:, first].contiguous() for state in model._last_lstm_states.vf)
+        return observations, {"lstm_states": lstm_states, "episode_starts": model._last_episode_starts[first]}
+
+
+def _images(space: spaces.Space[Any], arrays: Any) -> dict[str, Any]:
+    """:return: those of ``arrays`` (values or spaces) that ``space`` says are images, i.e. a Box of three axes."""
+    if isinstance(space, spaces.Dict):
+        return {key: arrays[key] for key, subspace in space.spaces.items() if _is_image(subspace)}
+    return {"observation": arrays} if _is_image(space) else {}
+
+
+def _is_image(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) == 3

@@ -1,0 +1,47 @@
+"""What an auxiliary task is."""
+
+from abc import ABC, abstractmethod
+
+import torch as th
+from torch import nn
+
+from sb3_latent.nn import Encoder
+from sb3_latent.registry import Registry
+from sb3_latent.types import Latent
+
+
+class AuxiliaryTask(nn.Module, ABC):
+    """
+    A loss on the latent of one array; owns whatever network it needs beside the encoder.
+
+    :param encoder: the encoder it trains; read for shapes at construction and never kept.
+    """
+
+    decodes = False
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.n_features = encoder.spec.n_features
+
+    def default_coef(self, beta: float) -> float:
+        """
+        Losses sum over features; the default coefficient divides by their number, so that the gradients of the task
+        and of the RL loss are of one size at the latent (docs/method.md shows the measurement).
+
+        :param beta: weight of the KL against the reconstruction.
+        :return: 1 / number of features of a frame.
+        """
+        del beta
+        return 1.0 / self.n_features
+
+    @abstractmethod
+    def forward(self, latent: Latent, sample: th.Tensor, frames: th.Tensor) -> th.Tensor:
+        """
+        :param latent: (B, latent_dim) each part.
+        :param sample: (B, latent_dim), one draw from the latent that all tasks share.
+        :param frames: (B, *frame_shape), what was encoded.
+        :return: (B,), summed over features; the mean over the batch is taken by the caller.
+        """
+
+
+TASKS: Registry[AuxiliaryTask] = Registry("task", AuxiliaryTask)

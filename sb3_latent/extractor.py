@@ -1,0 +1,389 @@
+"""The one features extractor: encoders, auxiliary tasks, and the hook between them and SB3."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from sb3_contrib import TRPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from sb3_latent.hook import GradientBalance, Kappa, check_gradient_mode, coefficient, meet, watch
+from sb3_latent.images import ArraySpec, array_specs
+from sb3_latent.link import AlgorithmLink, calling_algorithms, is_being_loaded, link_to_algorithm
+from sb3_latent.nn import Encoder
+from sb3_latent.optimizer import AuxiliaryOptimizer
+from sb3_latent.tasks import TaskSet
+from sb3_latent.types import Coefficient, GradientMode, Latent, Observations
+from sb3_latent.weights import read_weights
+
+
+class LatentExtractor(BaseFeaturesExtractor):
+    """
+    Encodes observations for the policy and, while an SB3 algorithm trains, learns from auxiliary tasks as well.
+
+    The policy reads the mean of the latent, never a sample. Tasks run in training mode with gradients enabled, so
+    neither rollouts nor ``predict`` nor target networks ever run a decoder. Drop-in for ``features_extractor_class`` of
+    every SB3 and sb3-contrib algorithm; :func:`sb3_latent.latent_kwargs` writes the arguments.
+
+    :param observation_space: image, vector or Dict of them. Every key of a Dict has an encoder of its own.
+    :param latent_dim: length of a latent; 20 in Table 1 of seed document 000.
+    :param trunk: name or dotted path for images; None takes ``"nature"`` for images. Vectors take ``"mlp"``.
+    :param trunk_kwargs: further arguments of the trunk of images.
+    :param head: name or dotted path.
+    :param head_kwargs: further arguments of the head.
+    :param per_frame: encode each frame of a stack with the one encoder and concatenate the means, as seed 000 does;
+        tasks then see single frames.
+    :param n_frames: frames in a stack, with ``per_frame``; None takes one grey frame a channel.
+    :param tasks: tasks by name or dotted path, each with its arguments.
+    :param include: keys of a Dict observation that have tasks; None for all.
+    :param exclude: keys of a Dict observation that have none.
+    :param coefs: coefficient of each loss, a number or a schedule; what is not named keeps its default, 1 / number of
+        features of a frame. ``"recon/camera"`` is the reconstruction of key ``camera``, ``"recon"`` that of all keys.
+    :param beta: weight of the KL against the reconstruction in the default coefficients (beta-VAE, Higgins et al. 2017).
+    :param kappa: factor on the RL gradient at the latent (seed 000, eq. 3): a number, a schedule or ``"auto"``.
+    :param gradient_mode: ``"joint"``: one backward, one clip, one optimizer; ``"own_optimizer"``: after each step of the
+        RL optimizer the tasks take a step of their own on the same batch, as SAC+AE does.
+    :param auxiliary_optimizer_kwargs: for ``"own_optimizer"``: arguments of Adam (``lr`` may be a schedule), with
+        optional ``"encoder"`` and ``"decoder"`` entries for either alone.
+    :param frozen: the encoder never learns and no gradient is computed for it (PPOfixed).
+    :param pretrained: encoder file to start from; survives ``ortho_init=True``.
+    :raises ValueError: if a value or a combination cannot work.
+    :raises TypeError: if an argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        *,
+        latent_dim: int = 20,
+        trunk: str | None = None,
+        trunk_kwargs: Mapping[str, Any] | None = None,
+        head: str = "deterministic",
+        head_kwargs: Mapping[str, Any] | None = None,
+        per_frame: bool = False,
+        n_frames: int | None = None,
+        tasks: Mapping[str, Mapping[str, Any]] | None = None,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        coefs: Mapping[str, Coefficient] | None = None,
+        beta: float = 1.0,
+        kappa: Kappa = 1.0,
+        gradient_mode: GradientMode = "joint",
+        auxiliary_optimizer_kwargs: Mapping[str, Any] | None = None,
+        frozen: bool = False,
+        pretrained: str | Path | None = None,
+    ) -> None:
+        check_gradient_mode(gradient_mode)
+        if auxiliary_optimizer_kwargs and gradient_mode != "own_optimizer":
+            raise ValueError("auxiliary_optimizer_kwargs needs gradient_mode='own_optimizer'; pass it or drop the arguments.")
+        specs = array_specs(observation_space, per_frame, n_frames)
+        encoders = nn.ModuleDict()
+        for name, spec in specs.items():
+            is_main = spec.is_image or len(specs) == 1
+            chosen, chosen_kwargs = (trunk, trunk_kwargs) if is_main else (None, None)
+            encoders[name] = Encoder(spec, latent_dim, chosen, chosen_kwargs or {}, head, head_kwargs or {})
+        widths = {name: spec.n_frames * encoders[name].latent_dim for name, spec in specs.items()}
+        super().__init__(observation_space, sum(widths.values()))
+        self.specs = specs
+        self.encoders = encoders
+        self.tasks = TaskSet(encoders, tasks or {}, include, exclude, coefs or {}, beta)
+        self.balance = GradientBalance(automatic=kappa == "auto")
+        self.gradient_mode = gradient_mode
+        self._widths = widths
+        self._kappa = kappa
+        self._link = AlgorithmLink()
+        self._has_checked_pixels = False
+        self._is_pretrained = False
+        self.frozen = False
+        self.optimizer: AuxiliaryOptimizer | None = None
+        if gradient_mode == "own_optimizer":
+            self.optimizer = AuxiliaryOptimizer(self.encoders, self.tasks, auxiliary_optimizer_kwargs or {})
+        self.set_progress_remaining(1.0)
+        self._check_trust_region(next(calling_algorithms(), None))
+        if pretrained is not None and not is_being_loaded():
+            self.load_weights(pretrained)
+        if frozen:
+            self.freeze()
+
+    # ------------------------------------------------------------------ what users call
+
+    def encode(self, observations: Observations) -> Latent:
+        """
+        :param observations: as SB3 preprocesses them: images in [0, 1], (B, *observation shape); a dict for a Dict space.
+        :return: (B, features_dim) each part: keys one after the other, frames of a stack side by side within.
+        """
+        self._check_pixels(observations)
+        latents = [encoder(spec.fold(array)) for encoder, spec, array in self._arrays(observations)]
+        means = [part.mean.reshape(-1, width) for part, width in zip(latents, self._widths.values(), strict=True)]
+        if latents[0].log_var is None:
+            return Latent(th.cat(means, 1), None)
+        log_vars = [part.log_var.reshape(-1, width) for part, width in zip(latents, self._widths.values(), strict=True)]
+        return Latent(th.cat(means, 1), th.cat(log_vars, 1))
+
+    def decode(self, z: th.Tensor) -> Observations:
+        """
+        :param z: (B, features_dim), a mean or a sample.
+        :return: reconstruction in the shape of the observation; for a Dict, of the keys that have a decoder.
+        :raises ValueError: if there is no decoder.
+        """
+        frames = self.tasks.decode({name: part.mean for name, part in self._split(Latent(z, None)).items()})
+        arrays = {name: self.specs[name].unfold(part) for name, part in frames.items()}
+        return arrays if isinstance(self._observation_space, spaces.Dict) else arrays["observation"]
+
+    def auxiliary_losses(self, observations: Observations) -> dict[str, th.Tensor]:
+        """
+        :param observations: as for :meth:`encode`.
+        :return: every unweighted loss, a scalar: summed over features, mean over frames of the batch.
+        """
+        return self.tasks(self._split(self.encode(observations)), self._frames(observations), self.tasks.labels)
+
+    def auxiliary_loss(self, observations: Observations) -> th.Tensor:
+        """
+        :param observations: as for :meth:`encode`.
+        :return: scalar, the losses weighted by their present coefficients.
+        """
+        losses = self.tasks(self._split(self.encode(observations)), self._frames(observations), self.tasks.active)
+        return self.tasks.weighted_sum(losses)
+
+    def freeze(self) -> None:
+        """Stop learning: no gradient reaches the encoder, none is computed."""
+        self.frozen = True
+        self.encoders.requires_grad_(False)
+
+    def unfreeze(self) -> None:
+        """Learn again."""
+        self.frozen = False
+        self.encoders.requires_grad_(True)
+
+    def set_progress_remaining(self, progress_remaining: float) -> None:
+        """
+        Move every schedule on; SB3 algorithms do it by themselves, a training loop of your own calls this.
+
+        :param progress_remaining: 1 at the start of training, 0 at its end.
+        :raises TypeError: if a schedule does not return a number.
+        :raises ValueError: if it returns a negative or infinite one.
+        """
+        self.tasks.set_progress_remaining(progress_remaining)
+        if self._kappa != "auto":
+            self.balance.fixed = coefficient("kappa", self._kappa, progress_remaining)  # type: ignore[arg-type]
+        if self.optimizer is not None:
+            self.optimizer.set_progress_remaining(progress_remaining)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """:return: what two encoders must share for their weights to fit, as plain data."""
+        return {name: encoder.architecture for name, encoder in self.encoders.items()}
+
+    def load_weights(self, path: str | Path) -> None:
+        """
+        Take over an encoder file, and its decoders where they fit.
+
+        :param path: a file written by ``save_encoder`` or ``pretrain_encoder``.
+        :raises FileNotFoundError: if there is none.
+        :raises ValueError: if it is corrupt, foreign or of another architecture; says what differs.
+        """
+        tensors = read_weights(path, self.architecture)
+        self.encoders.load_state_dict(_under("encoders.", tensors))
+        own = self.tasks.state_dict()
+        decoders = {name: tensor for name, tensor in _under("tasks.", tensors).items() if name in own}
+        if {name: tensor.shape for name, tensor in decoders.items()} == {name: tensor.shape for name, tensor in own.items()}:
+            self.tasks.load_state_dict(decoders)
+        self._is_pretrained = True
+
+    # ------------------------------------------------------------------ what SB3 calls
+
+    def forward(self, observations: Observations) -> th.Tensor:
+        """
+        :param observations: as for :meth:`encode`.
+        :return: (B, features_dim), the mean of the latent.
+        """
+        if self.frozen:
+            with th.no_grad():
+                return self.encode(observations).mean
+        latent = self.encode(observations)
+        if not (self.training and th.is_grad_enabled()):
+            return latent.mean
+        loss = self._loss_now(latent, observations) if self.tasks.active else None
+        if self._link.is_trust_region or not (self.tasks.active or self._kappa != 1):
+            return latent.mean
+        return meet(latent.mean, loss, self.balance)
+
+    def train(self, mode: bool = True) -> "LatentExtractor":
+        """
+        SB3 calls this at both ends of ``train()``: the beginning finds the algorithm, the end reads pending alarms.
+
+        :param mode: training or evaluation.
+        :return: self.
+        """
+        super().train(mode)
+        self.tasks.raise_if_not_finite(self._link.num_timesteps)
+        if mode:
+            self._bind()
+        return self
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> "LatentExtractor":
+        """
+        PPO's and A2C's ``ortho_init`` arrives here, after the constructor. It reaches the encoders, as it reaches SB3's
+        own ``NatureCNN``, but not the decoders and not pretrained weights, which it would destroy.
+
+        :param fn: applied to every submodule.
+        :return: self.
+        """
+        if getattr(fn, "func", None) is not BasePolicy.init_weights:
+            super().apply(fn)
+        elif not self._is_pretrained:
+            self.encoders.apply(fn)
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """
+        :return: what parameters and buffers do not hold; goes wherever the weights go.
+        :raises FloatingPointError: after a loss that was not finite, so that no good checkpoint is overwritten.
+        """
+        self.tasks.raise_if_failed()
+        return {"frozen": self.frozen, "optimizer": None if self.optimizer is None else self.optimizer.state_dict()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: from :meth:`get_extra_state`.
+        """
+        self.tasks.forget()
+        (self.freeze if state["frozen"] else self.unfreeze)()
+        if self.optimizer is not None and state["optimizer"] is not None:
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+
+    # ------------------------------------------------------------------ inside
+
+    def _arrays(self, observations: Observations) -> Iterable[tuple[Encoder, ArraySpec, th.Tensor]]:
+        arrays = observations if isinstance(observations, dict) else {"observation": observations}
+        for name, encoder in self.encoders.items():
+            assert isinstance(encoder, Encoder)
+            yield encoder, self.specs[name], arrays[name]
+
+    def _frames(self, observations: Observations) -> dict[str, th.Tensor]:
+        return {spec.name: spec.fold(array) for _, spec, array in self._arrays(observations)}
+
+    def _split(self, latent: Latent) -> dict[str, Latent]:
+        """(B, features_dim) -> for each key (B * n_frames, latent_dim)."""
+        widths = list(self._widths.values())
+        parts = []
+        for part in latent:
+            columns = [None] * len(widths) if part is None else part.split(widths, 1)
+            parts.append(columns)
+        return {
+            name: Latent(*(None if column is None else column.reshape(-1, encoder.latent_dim) for column in columns))
+            for (name, encoder), *columns in zip(self.encoders.items(), *parts, strict=True)
+        }
+
+    @property
+    def _tasks_step_apart(self) -> bool:
+        return self.gradient_mode == "own_optimizer" or self._link.is_trust_region
+
+    def _loss_now(self, latent: Latent, observations: Observations) -> th.Tensor | None:
+        """The tasks' loss on a training batch, or None after remembering the batch for a step of their own."""
+        if not self._tasks_step_apart:
+            return self._training_loss(latent, observations)
+        self._link.pending = observations
+        return None
+
+    def _training_loss(self, latent: Latent, observations: Observations) -> th.Tensor:
+        latent = Latent(watch(latent.mean, self.balance), latent.log_var)
+        rows = self._link.task_rows(observations)
+        if rows is not None:
+            latent = Latent(latent.mean[rows], None if latent.log_var is None else latent.log_var[rows])
+            observations = _rows_of(observations, rows)
+        losses = self.tasks(self._split(latent), self._frames(observations), self.tasks.active)
+        self.tasks.record(losses, self._link.num_timesteps)
+        return self.tasks.weighted_sum(losses)
+
+    def _check_pixels(self, observations: Observations) -> None:
+        """On the first batch alone: reading values waits for the device."""
+        if not self._has_checked_pixels:
+            self._has_checked_pixels = True
+            for _, spec, array in self._arrays(observations):
+                spec.check_pixels(array)
+
+    def _bind(self) -> None:
+        link = link_to_algorithm(self, self._link)
+        if link is not self._link:
+            self._link = link
+            self._check_trust_region(link.algorithm)
+            if self.gradient_mode == "own_optimizer":
+                link.after_step(self.encoders, self._auxiliary_step)
+            elif link.is_trust_region:
+                link.before_step(self.encoders, self._add_gradients)
+        if link.progress_remaining is not None:
+            self.set_progress_remaining(link.progress_remaining)
+
+    def _check_trust_region(self, algorithm: BaseAlgorithm | None) -> None:
+        """TRPO differentiates the KL of the policy twice; neither kappa nor a second encoder fits into that."""
+        if not isinstance(algorithm, TRPO):
+            return
+        if self._kappa != 1:
+            raise ValueError(
+                f"kappa={self._kappa!r} would bend TRPO's trust region, which differentiates the KL; use kappa=1."
+            )
+        if self.tasks.active and not algorithm.policy_kwargs.get("share_features_extractor", True):
+            raise ValueError("TRPO trains tasks in its critic phase alone; use share_features_extractor=True.")
+
+    def _pending_loss(self) -> th.Tensor | None:
+        observations, self._link.pending = self._link.pending, None
+        if observations is None or self.frozen:
+            return None
+        with th.enable_grad():
+            return self._training_loss(self.encode(observations), observations)
+
+    def _auxiliary_step(self) -> None:
+        loss = self._pending_loss()
+        if loss is not None and self.optimizer is not None:
+            self.optimizer.step(loss)
+
+    def _add_gradients(self) -> None:
+        """TRPO removes the critic's gradient from the encoder just before its step; what the tasks add then stays."""
+        loss = self._pending_loss()
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _under(prefix: str, tensors: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _rows_of(observations: Observations, rows: slice | th.Tensor) -> Observations:
+    if isinstance(observations, dict):
+        return {name: array[rows] for name, array in observations.items()}
+    return observations[rows]
+
+
+def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentExtractor]:
+    """
+    Every extractor in a model, those of target networks included.
+
+    :param model: an SB3 model, a policy or any module.
+    :return: the extractors, the one that the critic or value function trains first.
+    :raises TypeError: if there is none.
+    """
+    policy = model.policy if isinstance(model, BaseAlgorithm) else model
+    online = [getattr(policy, name, None) for name in ("features_extractor", "critic", "q_net", "quantile_net", "actor")]
+    parts = [part for part in [*online, policy] if isinstance(part, nn.Module)]
+    extractors = [module for part in parts for module in part.modules() if isinstance(module, LatentExtractor)]
+    if not extractors:
+        raise TypeError(f"{type(model).__name__} has no LatentExtractor; build it with policy_kwargs=latent_kwargs(...).")
+    return list(dict.fromkeys(extractors))
+
+
+def get_extractor(model: BaseAlgorithm | BaseModel | nn.Module) -> LatentExtractor:
+    """
+    The extractor that a model learns with; the critic's where actor and critic have one each.
+
+    :param model: an SB3 model or policy.
+    :return: the extractor.
+    :raises TypeError: if there is none.
+    """
+    return get_extractors(model)[0]

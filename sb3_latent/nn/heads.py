@@ -1,0 +1,98 @@
+"""Heads: from the hidden features of a trunk to a latent."""
+
+from abc import ABC, abstractmethod
+
+import torch as th
+from torch import nn
+
+from sb3_latent.registry import Registry
+from sb3_latent.types import Latent
+
+
+class Head(nn.Module, ABC):
+    """
+    Last part of an encoder.
+
+    :param in_dim: length of the trunk's features.
+    :param latent_dim: length of the latent asked for.
+    """
+
+    stochastic = False
+
+    def __init__(self, in_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        if not 1 <= latent_dim <= in_dim:
+            raise ValueError(f"latent_dim={latent_dim} must lie between 1 and the trunk's {in_dim} features.")
+        self.latent_dim = latent_dim
+
+    @abstractmethod
+    def forward(self, features: th.Tensor) -> Latent:
+        """
+        :param features: (B, in_dim).
+        :return: the latent, (B, latent_dim) each part.
+        """
+
+
+HEADS: Registry[Head] = Registry("head", Head)
+
+
+@HEADS.register("deterministic")
+class DeterministicHead(Head):
+    """
+    A linear bottleneck.
+
+    :param in_dim: length of the trunk's features.
+    :param latent_dim: length of the latent.
+    :raises ValueError: if the latent is wider than the trunk.
+    """
+
+    def __init__(self, in_dim: int, latent_dim: int) -> None:
+        super().__init__(in_dim, latent_dim)
+        self.linear = nn.Linear(in_dim, latent_dim)
+
+    def forward(self, features: th.Tensor) -> Latent:
+        return Latent(self.linear(features), None)
+
+
+@HEADS.register("gaussian")
+class GaussianHead(Head):
+    """
+    A diagonal Gaussian posterior (Kingma & Welling 2013, arXiv:1312.6114).
+
+    :param in_dim: length of the trunk's features.
+    :param latent_dim: length of the latent.
+    :param log_var_bounds: clamp on the log variance; the default keeps standard deviations between 0.0067 and 7.4,
+        far outside what a trained posterior uses and well inside float32 (a choice of this library).
+    :raises ValueError: if the latent is wider than the trunk or the bounds are no interval.
+    """
+
+    stochastic = True
+
+    def __init__(self, in_dim: int, latent_dim: int, log_var_bounds: tuple[float, float] = (-10.0, 4.0)) -> None:
+        super().__init__(in_dim, latent_dim)
+        low, high = log_var_bounds
+        if not low < high:
+            raise ValueError(f"head 'gaussian': log_var_bounds={log_var_bounds} must be (low, high) with low < high.")
+        self.log_var_bounds = (low, high)
+        self.mean = nn.Linear(in_dim, latent_dim)
+        self.log_var = nn.Linear(in_dim, latent_dim)
+
+    def forward(self, features: th.Tensor) -> Latent:
+        return Latent(self.mean(features), self.log_var(features).clamp(*self.log_var_bounds))
+
+
+@HEADS.register("identity")
+class IdentityHead(Head):
+    """
+    No bottleneck: the trunk's features are the latent, as in SB3's own ``NatureCNN``.
+
+    :param in_dim: length of the trunk's features, and of the latent.
+    :param latent_dim: ignored by construction: there is no layer whose width it could set.
+    """
+
+    def __init__(self, in_dim: int, latent_dim: int) -> None:
+        del latent_dim
+        super().__init__(in_dim, in_dim)
+
+    def forward(self, features: th.Tensor) -> Latent:
+        return Latent(features, None)

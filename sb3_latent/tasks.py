@@ -1,0 +1,214 @@
+"""All tasks of an extractor, their coefficients, and their sum."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+from torch import nn
+
+from sb3_latent.auxiliary import TASKS, AuxiliaryTask, ReconstructionTask
+from sb3_latent.hook import coefficient
+from sb3_latent.nn import Encoder
+from sb3_latent.registry import unknown
+from sb3_latent.types import Coefficient, Latent
+
+
+class TaskSet(nn.Module):
+    """
+    Tasks for each array of an observation. A loss is labelled by its task, ``"recon"``, and by its key as well where
+    there are several arrays, ``"recon/camera"``.
+
+    :param encoders: one :class:`~sb3_latent.nn.Encoder` a key.
+    :param tasks: arguments of each task by name or dotted path.
+    :param include: keys with tasks; None for all.
+    :param exclude: keys without.
+    :param coefs: coefficients by label or by task; the default of a task otherwise.
+    :param beta: weight of the KL in the defaults.
+    :raises ValueError: if a task, key or label is unknown.
+    :raises TypeError: if an argument or a coefficient is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        encoders: nn.ModuleDict,
+        tasks: Mapping[str, Mapping[str, Any]],
+        include: Iterable[str] | None,
+        exclude: Iterable[str],
+        coefs: Mapping[str, Coefficient],
+        beta: float,
+    ) -> None:
+        super().__init__()
+        coefficient("beta", beta, 1.0)
+        keys = _chosen(list(encoders), include, exclude)
+        self.by_key = nn.ModuleDict()
+        self._addresses: dict[str, tuple[str, str]] = {}
+        defaults: dict[str, float] = {}
+        with forked_rng():
+            for key in keys:
+                encoder = encoders[key]
+                assert isinstance(encoder, Encoder)
+                built = {name.rpartition(".")[2]: TASKS.get(name)(encoder, **(kwargs or {})) for name, kwargs in tasks.items()}
+                self.by_key[key] = nn.ModuleDict(built)
+                for name, task in built.items():
+                    label = f"{name}/{key}" if len(encoders) > 1 else name
+                    self._addresses[label] = (key, name)
+                    defaults[label] = task.default_coef(beta)
+        self._schedules = {**defaults, **_by_label(coefs, self._addresses)}
+        self._coefs: dict[str, float] = {}
+        self._failure: str | None = None
+        self._sums: dict[str, th.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def labels(self) -> list[str]:
+        """:return: the label of every loss."""
+        return list(self._addresses)
+
+    @property
+    def coefs(self) -> dict[str, float]:
+        """:return: present coefficient of every loss."""
+        return dict(self._coefs)
+
+    @property
+    def active(self) -> list[str]:
+        """:return: labels whose coefficient is not 0; the others are not computed in training."""
+        return [label for label, value in self._coefs.items() if value != 0]
+
+    def set_progress_remaining(self, progress_remaining: float) -> None:
+        """
+        :param progress_remaining: 1 to 0; schedules are read here.
+        """
+        self._coefs = {
+            label: coefficient(f"coefs[{label!r}]", value, progress_remaining) for label, value in self._schedules.items()
+        }
+
+    def forward(
+        self, latents: Mapping[str, Latent], frames: Mapping[str, th.Tensor], labels: Iterable[str]
+    ) -> dict[str, th.Tensor]:
+        """
+        :param latents: for each key (B, latent_dim).
+        :param frames: for each key (B, *frame_shape).
+        :param labels: the losses to compute.
+        :return: each an unweighted scalar, summed over features, mean over the batch.
+        """
+        samples: dict[str, th.Tensor] = {}
+        losses = {}
+        for label in labels:
+            key, _ = self._addresses[label]
+            if key not in samples:
+                samples[key] = latents[key].sample()
+            rows = self._task(label)(latents[key], samples[key], frames[key])
+            losses[label] = rows.sum() / max(len(rows), 1)
+        return losses
+
+    def weighted_sum(self, losses: Mapping[str, th.Tensor]) -> th.Tensor:
+        """
+        :param losses: unweighted scalars by label.
+        :return: scalar, weighted by the present coefficients; 0 for no losses.
+        """
+        weighted = [self._coefs[label] * loss for label, loss in losses.items()]
+        return th.stack(weighted).sum() if weighted else th.zeros(())
+
+    def record(self, losses: Mapping[str, th.Tensor], num_timesteps: int) -> None:
+        """
+        Keep the losses of a gradient step for the log, and look whether they are finite: on a CPU at once, before the
+        step is taken; on an accelerator, where asking would stall every step, at the end of the update.
+
+        :param losses: unweighted scalars by label.
+        :param num_timesteps: environment steps so far, for the message.
+        :raises FloatingPointError: names the first loss that is not finite.
+        """
+        for label, loss in losses.items():
+            self._sums[label] = self._sums.get(label, th.zeros_like(loss)) + loss.detach()
+            self._counts[label] = self._counts.get(label, 0) + 1
+        if all(loss.device.type == "cpu" for loss in losses.values()):
+            self.raise_if_not_finite(num_timesteps)
+
+    def raise_if_not_finite(self, num_timesteps: int) -> None:
+        """
+        :param num_timesteps: environment steps so far, for the message.
+        :raises FloatingPointError: names the first loss that was not finite since the last log.
+        """
+        for label, total in self._sums.items():
+            if not bool(th.isfinite(total)):
+                self._failure = (
+                    f"auxiliary loss {label!r} is not finite ({total.item()}) at step {num_timesteps}; nothing was saved. "
+                    "Go back to the last checkpoint with a lower learning rate or coefficient."
+                )
+                self._sums, self._counts = {}, {}
+                raise FloatingPointError(self._failure)
+
+    def raise_if_failed(self) -> None:
+        """
+        :raises FloatingPointError: if a loss was ever not finite; weights that made it must not overwrite good ones.
+        """
+        if self._failure is not None:
+            raise FloatingPointError(self._failure)
+
+    def forget(self) -> None:
+        """Start afresh with other weights: no losses, no failure."""
+        self._failure = None
+        self._sums, self._counts = {}, {}
+
+    def pop_losses(self) -> dict[str, float]:
+        """
+        :return: the mean of each unweighted loss since the last call; empty if there was no training in between.
+        """
+        means = {label: float(total) / self._counts[label] for label, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def decode(self, latents: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
+        """
+        :param latents: for each key (B, latent_dim).
+        :return: (B, *frame_shape) for each key that is reconstructed.
+        :raises ValueError: if none is.
+        """
+        decoders = {
+            key: task
+            for key, tasks in self.by_key.items()
+            for task in tasks.children()
+            if isinstance(task, ReconstructionTask)
+        }
+        if not decoders:
+            raise ValueError(f"no task reconstructs (tasks: {self.labels or 'none'}); use a preset with 'recon', e.g. 'vae'.")
+        return {key: task.decode(latents[key]) for key, task in decoders.items()}
+
+    def _task(self, label: str) -> AuxiliaryTask:
+        key, name = self._addresses[label]
+        task = self.by_key[key].get_submodule(name)
+        assert isinstance(task, AuxiliaryTask)
+        return task
+
+
+@contextmanager
+def forked_rng() -> Iterator[None]:
+    """
+    Draw from a stream of its own, derived from the global one without moving it: policy heads built after the decoders
+    are initialised as if there were none.
+    """
+    seed = zlib.crc32(th.get_rng_state().numpy().tobytes())
+    with th.random.fork_rng(devices=[]):
+        th.manual_seed(seed)
+        yield
+
+
+def _chosen(keys: list[str], include: Iterable[str] | None, exclude: Iterable[str]) -> list[str]:
+    wanted = keys if include is None else list(include)
+    unwanted = list(exclude)
+    for key in [*wanted, *unwanted]:
+        if key not in keys:
+            raise ValueError(unknown("observation key", key, keys))
+    return [key for key in wanted if key not in unwanted]
+
+
+def _by_label(coefs: Mapping[str, Coefficient], addresses: Mapping[str, tuple[str, str]]) -> dict[str, Coefficient]:
+    """Coefficients of tasks spread over keys; those of single labels win."""
+    tasks = {name for _, name in addresses.values()}
+    for written in coefs:
+        if written not in addresses and written not in tasks:
+            raise ValueError(unknown("coefficient", written, [*addresses, *tasks]))
+    spread = {label: coefs[name] for label, (_, name) in addresses.items() if name in coefs}
+    return {**spread, **{label: coefs[label] for label in addresses if label in coefs}}
