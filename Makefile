@@ -11,7 +11,7 @@ PINS := setup.cfg pyproject.toml constraints.txt
 TYPECHECK := build/typecheck
 
 # Two workers with many threads each would fight over the cores.
-export OMP_NUM_THREADS := 1
+
 
 .PHONY: help venv demo test lint format check-format type commit-checks clean
 

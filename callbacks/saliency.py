@@ -10,10 +10,9 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
+from sb3_latent.callbacks.base import TEXT_FORMATS, flush, require_at_least
 from sb3_latent.figures import Picture, contact_sheet
 from sb3_latent.saliency import newest_frame, overlay, to_uint8, value_jacobian
-
-_TEXT_FORMATS = ("stdout", "log", "json", "csv")
 
 
 class JacobianSaliencyCallback(BaseCallback):
@@ -29,6 +28,7 @@ class JacobianSaliencyCallback(BaseCallback):
     :param folder: where to write ``saliency_<steps>.png``; None writes none.
     :param n_channels: channels of one frame, see :func:`~sb3_latent.saliency.newest_frame`.
     :param verbose: 1 prints the name of each file.
+    :raises ValueError: if a number is not a positive integer.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class JacobianSaliencyCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        if every < 1 or n_frames < 1:
-            raise ValueError(f"every={every} and n_frames={n_frames} must both be at least 1.")
+        require_at_least(1, every=every, n_frames=n_frames)
         self.every = every
         self.n_frames = n_frames
         self.folder = None if folder is None else Path(folder)
         self.n_channels = n_channels
 
     def _init_callback(self) -> None:
+        """:raises ValueError: if the observation holds no image, or ``n_channels`` does not fit it."""
         space = self.model.observation_space
         image_spaces = _images(space, space)
         if not image_spaces:
@@ -61,9 +61,8 @@ class JacobianSaliencyCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        """Dumps by itself: SB3 does so before ``train()``, thus never after the last one."""
         self._draw()
-        self.logger.dump(self.num_timesteps)
+        flush(self)
 
     def _draw(self) -> None:
         observations, memory = self._current_observations()
@@ -84,7 +83,7 @@ class JacobianSaliencyCallback(BaseCallback):
     def _record(self, rows: dict[str, list[Picture]], saliency: npt.NDArray[np.floating]) -> None:
         path = None if self.folder is None else self.folder / f"saliency_{self.num_timesteps}.png"
         sheet = contact_sheet(rows, path)
-        self.logger.record("saliency/jacobian", Image(sheet, "HWC"), exclude=_TEXT_FORMATS)
+        self.logger.record("saliency/jacobian", Image(sheet, "HWC"), exclude=TEXT_FORMATS)
         self.logger.record("saliency/mean", float(saliency.mean()))
         self.logger.record("saliency/max", float(saliency.max()))
         if self.verbose >= 1 and path is not None:

@@ -3,7 +3,10 @@
 from importlib.metadata import version
 
 from sb3_latent.checkpoint import load_encoder, save_encoder
-from sb3_latent.extractor import LatentExtractor, get_extractor, get_extractors
+from sb3_latent.envs import TinyBallEnv
+from sb3_latent.extractor import LatentExtractor
+from sb3_latent.frames import collect_frames
+from sb3_latent.models import get_extractor, get_extractors
 from sb3_latent.policies import LatentActorCriticPolicy
 from sb3_latent.presets import (
     latent_kwargs,
@@ -13,6 +16,7 @@ from sb3_latent.presets import (
     list_trunks,
     ppo_kwargs,
 )
+from sb3_latent.pretrain import pretrain_encoder
 from sb3_latent.types import Latent
 
 __version__ = version("sb3_latent")
@@ -21,6 +25,8 @@ __all__ = [
     "Latent",
     "LatentActorCriticPolicy",
     "LatentExtractor",
+    "TinyBallEnv",
+    "collect_frames",
     "get_extractor",
     "get_extractors",
     "latent_kwargs",
@@ -30,5 +36,6 @@ __all__ = [
     "list_trunks",
     "load_encoder",
     "ppo_kwargs",
+    "pretrain_encoder",
     "save_encoder",
 ]

@@ -5,7 +5,8 @@ from pathlib import Path
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BaseModel
 
-from sb3_latent.extractor import LatentExtractor, get_extractors
+from sb3_latent.extractor import LatentExtractor
+from sb3_latent.models import get_extractors
 from sb3_latent.weights import write_weights
 
 

@@ -9,14 +9,13 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import TRPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_latent.hook import GradientBalance, Kappa, check_gradient_mode, coefficient, meet, watch
-from sb3_latent.images import ArraySpec, array_specs
 from sb3_latent.link import AlgorithmLink, calling_algorithms, is_being_loaded, link_to_algorithm
-from sb3_latent.nn import Encoder
+from sb3_latent.nn import ObservationEncoder
 from sb3_latent.optimizer import AuxiliaryOptimizer
 from sb3_latent.tasks import TaskSet
 from sb3_latent.types import Coefficient, GradientMode, Latent, Observations
@@ -59,7 +58,7 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
+        observation_space: spaces.Space[Any],
         *,
         latent_dim: int = 20,
         trunk: str | None = None,
@@ -82,23 +81,16 @@ class LatentExtractor(BaseFeaturesExtractor):
         check_gradient_mode(gradient_mode)
         if auxiliary_optimizer_kwargs and gradient_mode != "own_optimizer":
             raise ValueError("auxiliary_optimizer_kwargs needs gradient_mode='own_optimizer'; pass it or drop the arguments.")
-        specs = array_specs(observation_space, per_frame, n_frames)
-        encoders = nn.ModuleDict()
-        for name, spec in specs.items():
-            is_main = spec.is_image or len(specs) == 1
-            chosen, chosen_kwargs = (trunk, trunk_kwargs) if is_main else (None, None)
-            encoders[name] = Encoder(spec, latent_dim, chosen, chosen_kwargs or {}, head, head_kwargs or {})
-        widths = {name: spec.n_frames * encoders[name].latent_dim for name, spec in specs.items()}
-        super().__init__(observation_space, sum(widths.values()))
-        self.specs = specs
+        encoders = ObservationEncoder(
+            observation_space, per_frame, n_frames, latent_dim, trunk, trunk_kwargs or {}, head, head_kwargs or {}
+        )
+        super().__init__(observation_space, encoders.features_dim)
         self.encoders = encoders
         self.tasks = TaskSet(encoders, tasks or {}, include, exclude, coefs or {}, beta)
         self.balance = GradientBalance(automatic=kappa == "auto")
         self.gradient_mode = gradient_mode
-        self._widths = widths
         self._kappa = kappa
         self._link = AlgorithmLink()
-        self._has_checked_pixels = False
         self._is_pretrained = False
         self.frozen = False
         self.optimizer: AuxiliaryOptimizer | None = None
@@ -111,20 +103,13 @@ class LatentExtractor(BaseFeaturesExtractor):
         if frozen:
             self.freeze()
 
-    # ------------------------------------------------------------------ what users call
-
     def encode(self, observations: Observations) -> Latent:
         """
         :param observations: as SB3 preprocesses them: images in [0, 1], (B, *observation shape); a dict for a Dict space.
         :return: (B, features_dim) each part: keys one after the other, frames of a stack side by side within.
         """
-        self._check_pixels(observations)
-        latents = [encoder(spec.fold(array)) for encoder, spec, array in self._arrays(observations)]
-        means = [part.mean.reshape(-1, width) for part, width in zip(latents, self._widths.values(), strict=True)]
-        if latents[0].log_var is None:
-            return Latent(th.cat(means, 1), None)
-        log_vars = [part.log_var.reshape(-1, width) for part, width in zip(latents, self._widths.values(), strict=True)]
-        return Latent(th.cat(means, 1), th.cat(log_vars, 1))
+        latent: Latent = self.encoders(observations)
+        return latent
 
     def decode(self, z: th.Tensor) -> Observations:
         """
@@ -132,24 +117,22 @@ class LatentExtractor(BaseFeaturesExtractor):
         :return: reconstruction in the shape of the observation; for a Dict, of the keys that have a decoder.
         :raises ValueError: if there is no decoder.
         """
-        frames = self.tasks.decode({name: part.mean for name, part in self._split(Latent(z, None)).items()})
-        arrays = {name: self.specs[name].unfold(part) for name, part in frames.items()}
-        return arrays if isinstance(self._observation_space, spaces.Dict) else arrays["observation"]
+        latents = self.encoders.split(Latent(z, None))
+        return self.encoders.observations(self.tasks.decode({name: latent.mean for name, latent in latents.items()}))
 
     def auxiliary_losses(self, observations: Observations) -> dict[str, th.Tensor]:
         """
         :param observations: as for :meth:`encode`.
         :return: every unweighted loss, a scalar: summed over features, mean over frames of the batch.
         """
-        return self.tasks(self._split(self.encode(observations)), self._frames(observations), self.tasks.labels)
+        return self._losses(self.encode(observations), observations, self.tasks.labels)
 
     def auxiliary_loss(self, observations: Observations) -> th.Tensor:
         """
         :param observations: as for :meth:`encode`.
         :return: scalar, the losses weighted by their present coefficients.
         """
-        losses = self.tasks(self._split(self.encode(observations)), self._frames(observations), self.tasks.active)
-        return self.tasks.weighted_sum(losses)
+        return self.tasks.weighted_sum(self._losses(self.encode(observations), observations, self.tasks.active))
 
     def freeze(self) -> None:
         """Stop learning: no gradient reaches the encoder, none is computed."""
@@ -171,14 +154,14 @@ class LatentExtractor(BaseFeaturesExtractor):
         """
         self.tasks.set_progress_remaining(progress_remaining)
         if self._kappa != "auto":
-            self.balance.fixed = coefficient("kappa", self._kappa, progress_remaining)  # type: ignore[arg-type]
+            self.balance.fixed = coefficient("kappa", self._kappa, progress_remaining)
         if self.optimizer is not None:
             self.optimizer.set_progress_remaining(progress_remaining)
 
     @property
     def architecture(self) -> dict[str, Any]:
         """:return: what two encoders must share for their weights to fit, as plain data."""
-        return {name: encoder.architecture for name, encoder in self.encoders.items()}
+        return self.encoders.architecture
 
     def load_weights(self, path: str | Path) -> None:
         """
@@ -190,24 +173,16 @@ class LatentExtractor(BaseFeaturesExtractor):
         """
         tensors = read_weights(path, self.architecture)
         self.encoders.load_state_dict(_under("encoders.", tensors))
-        own = self.tasks.state_dict()
-        decoders = {name: tensor for name, tensor in _under("tasks.", tensors).items() if name in own}
-        if {name: tensor.shape for name, tensor in decoders.items()} == {name: tensor.shape for name, tensor in own.items()}:
-            self.tasks.load_state_dict(decoders)
+        self.tasks.load_if_fitting(_under("tasks.", tensors))
         self._is_pretrained = True
-
-    # ------------------------------------------------------------------ what SB3 calls
 
     def forward(self, observations: Observations) -> th.Tensor:
         """
         :param observations: as for :meth:`encode`.
         :return: (B, features_dim), the mean of the latent.
         """
-        if self.frozen:
-            with th.no_grad():
-                return self.encode(observations).mean
         latent = self.encode(observations)
-        if not (self.training and th.is_grad_enabled()):
+        if self.frozen or not (self.training and th.is_grad_enabled()):
             return latent.mean
         loss = self._loss_now(latent, observations) if self.tasks.active else None
         if self._link.is_trust_region or not (self.tasks.active or self._kappa != 1):
@@ -258,28 +233,9 @@ class LatentExtractor(BaseFeaturesExtractor):
         if self.optimizer is not None and state["optimizer"] is not None:
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
-    # ------------------------------------------------------------------ inside
-
-    def _arrays(self, observations: Observations) -> Iterable[tuple[Encoder, ArraySpec, th.Tensor]]:
-        arrays = observations if isinstance(observations, dict) else {"observation": observations}
-        for name, encoder in self.encoders.items():
-            assert isinstance(encoder, Encoder)
-            yield encoder, self.specs[name], arrays[name]
-
-    def _frames(self, observations: Observations) -> dict[str, th.Tensor]:
-        return {spec.name: spec.fold(array) for _, spec, array in self._arrays(observations)}
-
-    def _split(self, latent: Latent) -> dict[str, Latent]:
-        """(B, features_dim) -> for each key (B * n_frames, latent_dim)."""
-        widths = list(self._widths.values())
-        parts = []
-        for part in latent:
-            columns = [None] * len(widths) if part is None else part.split(widths, 1)
-            parts.append(columns)
-        return {
-            name: Latent(*(None if column is None else column.reshape(-1, encoder.latent_dim) for column in columns))
-            for (name, encoder), *columns in zip(self.encoders.items(), *parts, strict=True)
-        }
+    def _losses(self, latent: Latent, observations: Observations, labels: Iterable[str]) -> dict[str, th.Tensor]:
+        losses: dict[str, th.Tensor] = self.tasks(self.encoders.split(latent), self.encoders.frames(observations), labels)
+        return losses
 
     @property
     def _tasks_step_apart(self) -> bool:
@@ -294,20 +250,10 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     def _training_loss(self, latent: Latent, observations: Observations) -> th.Tensor:
         latent = Latent(watch(latent.mean, self.balance), latent.log_var)
-        rows = self._link.task_rows(observations)
-        if rows is not None:
-            latent = Latent(latent.mean[rows], None if latent.log_var is None else latent.log_var[rows])
-            observations = _rows_of(observations, rows)
-        losses = self.tasks(self._split(latent), self._frames(observations), self.tasks.active)
+        latent, observations = self._link.select(latent, observations)
+        losses = self._losses(latent, observations, self.tasks.active)
         self.tasks.record(losses, self._link.num_timesteps)
         return self.tasks.weighted_sum(losses)
-
-    def _check_pixels(self, observations: Observations) -> None:
-        """On the first batch alone: reading values waits for the device."""
-        if not self._has_checked_pixels:
-            self._has_checked_pixels = True
-            for _, spec, array in self._arrays(observations):
-                spec.check_pixels(array)
 
     def _bind(self) -> None:
         link = link_to_algorithm(self, self._link)
@@ -353,37 +299,3 @@ class LatentExtractor(BaseFeaturesExtractor):
 
 def _under(prefix: str, tensors: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _rows_of(observations: Observations, rows: slice | th.Tensor) -> Observations:
-    if isinstance(observations, dict):
-        return {name: array[rows] for name, array in observations.items()}
-    return observations[rows]
-
-
-def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentExtractor]:
-    """
-    Every extractor in a model, those of target networks included.
-
-    :param model: an SB3 model, a policy or any module.
-    :return: the extractors, the one that the critic or value function trains first.
-    :raises TypeError: if there is none.
-    """
-    policy = model.policy if isinstance(model, BaseAlgorithm) else model
-    online = [getattr(policy, name, None) for name in ("features_extractor", "critic", "q_net", "quantile_net", "actor")]
-    parts = [part for part in [*online, policy] if isinstance(part, nn.Module)]
-    extractors = [module for part in parts for module in part.modules() if isinstance(module, LatentExtractor)]
-    if not extractors:
-        raise TypeError(f"{type(model).__name__} has no LatentExtractor; build it with policy_kwargs=latent_kwargs(...).")
-    return list(dict.fromkeys(extractors))
-
-
-def get_extractor(model: BaseAlgorithm | BaseModel | nn.Module) -> LatentExtractor:
-    """
-    The extractor that a model learns with; the critic's where actor and critic have one each.
-
-    :param model: an SB3 model or policy.
-    :return: the extractor.
-    :raises TypeError: if there is none.
-    """
-    return get_extractors(model)[0]

@@ -125,8 +125,9 @@ def _tile(title: str, image: npt.NDArray[np.uint8]) -> Picture:
 
 
 def _row_width(title: str, images: Sequence[Picture]) -> int:
-    title_points = TextPath((0, 0), title, prop=_TITLE_FONT).get_extents().x1 if title else 0
-    return max(sum(image.shape[1] + _GAP for image in images) - _GAP, ceil(title_points * _SHEET_DPI / 72))
+    title_points = float(TextPath((0, 0), title, prop=_TITLE_FONT).get_extents().x1) if title else 0.0
+    images_width = sum(int(image.shape[1]) + _GAP for image in images) - _GAP
+    return max(images_width, ceil(title_points * _SHEET_DPI / 72))
 
 
 def _row_height(images: Sequence[Picture]) -> int:

@@ -97,7 +97,7 @@ class _Meet(th.autograd.Function):
         return features.view_as(features)
 
     @staticmethod
-    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor, th.Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor, th.Tensor | None, None]:
         ctx.balance.see_rl(gradient)
         return gradient * ctx.balance.kappa, ctx.seed, None
 
@@ -111,7 +111,7 @@ class _Watch(th.autograd.Function):
         return features.view_as(features)
 
     @staticmethod
-    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: th.Tensor) -> tuple[th.Tensor, None]:
         ctx.balance.see_auxiliary(gradient)
         return gradient, None
 

@@ -1,6 +1,7 @@
 """What one array of an observation is: an image or a vector, of how many frames, and whether its pixels can be trusted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -73,7 +74,7 @@ class ArraySpec:
             )
 
 
-def array_specs(space: spaces.Space, per_frame: bool, n_frames: int | None) -> dict[str, ArraySpec]:
+def array_specs(space: spaces.Space[Any], per_frame: bool, n_frames: int | None) -> dict[str, ArraySpec]:
     """
     Look at an observation space and say what there is to encode.
 
@@ -89,7 +90,7 @@ def array_specs(space: spaces.Space, per_frame: bool, n_frames: int | None) -> d
     return {name: _array_spec(name, array, per_frame, n_frames) for name, array in arrays.items()}
 
 
-def _array_spec(name: str, space: spaces.Space, per_frame: bool, n_frames: int | None) -> ArraySpec:
+def _array_spec(name: str, space: spaces.Space[Any], per_frame: bool, n_frames: int | None) -> ArraySpec:
     if isinstance(space, spaces.Box) and len(space.shape) == 3:
         _check_bounds(name, space)
         channels_last = not is_image_space_channels_first(space)

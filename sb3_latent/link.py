@@ -21,7 +21,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from sb3_latent.types import Observations
+from sb3_latent.types import Latent, Observations
 
 _LOADERS = {BaseAlgorithm.load.__func__.__code__, BaseModel.load.__func__.__code__}  # type: ignore[attr-defined]
 
@@ -104,6 +104,22 @@ class AlgorithmLink:
         candidates = [recursive_getattr(self.algorithm, name) for name in attributes]
         optimizers = [candidate for candidate in candidates if isinstance(candidate, th.optim.Optimizer)]
         return [one for one in optimizers if any(id(p) in wanted for group in one.param_groups for p in group["params"])]
+
+    def select(self, latent: Latent, observations: Observations) -> tuple[Latent, Observations]:
+        """
+        Keep the rows of a training batch that tasks may learn from, see :meth:`task_rows`.
+
+        :param latent: (B, features_dim) each part.
+        :param observations: (B, *observation shape).
+        :return: both, with fewer rows.
+        """
+        rows = self.task_rows(observations)
+        if rows is None:
+            return latent, observations
+        kept = Latent(latent.mean[rows], None if latent.log_var is None else latent.log_var[rows])
+        if isinstance(observations, dict):
+            return kept, {name: array[rows] for name, array in observations.items()}
+        return kept, observations[rows]
 
     def task_rows(self, observations: Observations) -> slice | th.Tensor | None:
         """

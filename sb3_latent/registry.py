@@ -3,7 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -32,7 +32,7 @@ class Registry(Generic[T]):
     :param base: the class that every entry extends.
     """
 
-    def __init__(self, kind: str, base: type[T]) -> None:
+    def __init__(self, kind: str, base: type[Any]) -> None:
         self.kind = kind
         self.base = base
         self._classes: dict[str, type[T]] = {}

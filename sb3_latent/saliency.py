@@ -60,13 +60,12 @@ def value_jacobian(
         for leaf in leaves.values():
             leaf.requires_grad_(True)
         values = _state_value(policy, _with_leaves(inputs, leaves), lstm_states, episode_starts)
-        if not values.requires_grad:
-            raise ValueError(
-                f"the value of {type(model).__name__} is cut off from the observation: its features extractor detaches or "
-                "runs under no_grad; freeze it with requires_grad_(False) instead."
-            )
-        # In evaluation mode the rows are independent, so the gradient of the sum holds each row's own gradient.
-        gradients = th.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
+        gradients = _gradients(values, list(leaves.values()))
+    if gradients is None:
+        raise ValueError(
+            f"the value of {type(model).__name__} is cut off from the observation: its features extractor detaches or runs "
+            "under no_grad; freeze it with requires_grad_(False) instead."
+        )
     jacobians = {key: gradient.abs() for key, gradient in zip(leaves, gradients, strict=True)}
     return jacobians if isinstance(inputs, dict) else jacobians[_SINGLE]
 
@@ -141,10 +140,10 @@ def _to_numpy(array: Array) -> npt.NDArray[np.generic]:
 
 
 def _differentiable(space: spaces.Space[object], inputs: Observations) -> dict[str, th.Tensor]:
-    """Float copies of the arrays with a derivative; SB3 turns the others (Discrete, ...) into one-hot vectors."""
+    """The arrays that have a derivative, as floats; SB3 turns the others (Discrete, ...) into one-hot vectors."""
     arrays = inputs if isinstance(inputs, dict) else {_SINGLE: inputs}
     subspaces = space.spaces if isinstance(space, spaces.Dict) else {_SINGLE: space}
-    leaves = {key: array.detach().float().clone() for key, array in arrays.items() if isinstance(subspaces[key], spaces.Box)}
+    leaves = {key: array.detach().float() for key, array in arrays.items() if isinstance(subspaces[key], spaces.Box)}
     if not leaves:
         raise ValueError(f"a Jacobian needs a Box observation, got {space}.")
     return leaves
@@ -152,6 +151,20 @@ def _differentiable(space: spaces.Space[object], inputs: Observations) -> dict[s
 
 def _with_leaves(inputs: Observations, leaves: dict[str, th.Tensor]) -> Observations:
     return {**inputs, **leaves} if isinstance(inputs, dict) else leaves[_SINGLE]
+
+
+def _gradients(values: th.Tensor, leaves: list[th.Tensor]) -> list[th.Tensor] | None:
+    """
+    In evaluation mode the rows are independent, so the gradient of the sum holds each row's own gradient.
+
+    :return: zeros for an array that the value does not read (a key that an encoder leaves out), None if it reads none.
+    """
+    if not values.requires_grad:
+        return None
+    gradients = th.autograd.grad(values.sum(), leaves, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        return None
+    return [th.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in zip(leaves, gradients, strict=True)]
 
 
 def _cuda_devices(policy: BasePolicy) -> list[th.device]:

@@ -176,6 +176,16 @@ class TaskSet(nn.Module):
             raise ValueError(f"no task reconstructs (tasks: {self.labels or 'none'}); use a preset with 'recon', e.g. 'vae'.")
         return {key: task.decode(latents[key]) for key, task in decoders.items()}
 
+    def load_if_fitting(self, tensors: Mapping[str, th.Tensor]) -> None:
+        """
+        Take over decoders that another model trained, all or none.
+
+        :param tensors: their weights by name; left alone unless every weight here has one of its shape.
+        """
+        own = self.state_dict()
+        if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in own.items()):
+            self.load_state_dict({name: tensors[name] for name in own})
+
     def _task(self, label: str) -> AuxiliaryTask:
         key, name = self._addresses[label]
         task = self.by_key[key].get_submodule(name)

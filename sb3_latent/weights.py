@@ -1,5 +1,6 @@
 """Encoder files: safetensors with the architecture in the metadata. Reading one never executes code."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,8 @@ def write_weights(path: str | Path, tensors: Mapping[str, th.Tensor], architectu
     :param tensors: weights by name.
     :param architecture: plain data, see ``LatentExtractor.architecture``.
     """
-    metadata = {"format": FORMAT, "architecture": json.dumps(architecture)}
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"format": FORMAT, "architecture": json.dumps(architecture), "checksum": _checksum(copies)}
     with atomic_path(path) as temporary:
         safetensors.torch.save_file(copies, temporary, metadata)
 
@@ -47,10 +48,28 @@ def read_weights(path: str | Path, architecture: Mapping[str, Any]) -> dict[str,
     :raises ValueError: if it is corrupt, no encoder file, or of another architecture; says what differs.
     """
     tensors, found = _read(path)
-    differences = list(_differences(json.loads(json.dumps(architecture)), found))
-    if differences:
-        raise ValueError(f"{path} does not fit this encoder: {'; '.join(differences)}.")
+    different = differences(json.loads(json.dumps(architecture)), found)
+    if different:
+        raise ValueError(f"{path} does not fit this encoder: {'; '.join(different)}.")
     return tensors
+
+
+def differences(here: Any, there: Any, where: str = "") -> list[str]:
+    """
+    Compare what a caller asks for with what a file holds, for messages.
+
+    :param here: plain data as JSON knows it.
+    :param there: the same from a file.
+    :param where: name of the data; empty at the top.
+    :return: a line for each value that differs; empty if none does.
+    """
+    if not (isinstance(here, dict) and isinstance(there, dict)):
+        return [] if here == there else [f"{where} is {here!r} here and {there!r} in the file"]
+    lines = []
+    for key in dict.fromkeys([*here, *there]):
+        name = f"{where}.{key}" if where else key
+        lines += differences(here.get(key, "absent"), there.get(key, "absent"), name)
+    return lines
 
 
 def _read(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
@@ -64,15 +83,26 @@ def _read(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again with save_encoder.") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no sb3_latent encoder (format {metadata.get('format')!r}, expected {FORMAT!r}).")
-    architecture: dict[str, Any] = json.loads(metadata["architecture"])
-    return tensors, architecture
+    if metadata.get("checksum") != _checksum(tensors):
+        raise ValueError(f"{path} is damaged: its weights do not have their checksum; write it again with save_encoder.")
+    return tensors, _architecture(path, metadata.get("architecture", ""))
 
 
-def _differences(here: Any, there: Any, where: str = "") -> list[str]:
-    if not (isinstance(here, dict) and isinstance(there, dict)):
-        return [] if here == there else [f"{where} is {here!r} here and {there!r} in the file"]
-    lines = []
-    for key in dict.fromkeys([*here, *there]):
-        name = f"{where}.{key}" if where else key
-        lines += _differences(here.get(key, "absent"), there.get(key, "absent"), name)
-    return lines
+def _checksum(tensors: Mapping[str, th.Tensor]) -> str:
+    """safetensors itself notices a damaged header only."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(th.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _architecture(path: str | Path, text: str) -> dict[str, Any]:
+    """A file may claim the format and hold anything."""
+    try:
+        architecture = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its architecture is damaged ({error}); write it again with save_encoder.") from error
+    if not isinstance(architecture, dict):
+        raise ValueError(f"{path}: its architecture is {architecture!r}, not a dict; write it again with save_encoder.")
+    return architecture

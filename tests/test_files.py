@@ -35,11 +35,13 @@ def test_an_error_before_anything_is_written_is_the_error_one_sees(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_old_file_is_replaced(tmp_path):
+def test_the_old_file_is_replaced_by_renaming(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old and longer")
-    with atomic_path(str(path)) as temporary:
-        temporary.write_text("new")
+    with path.open() as reader:
+        with atomic_path(str(path)) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old and longer"
     assert path.read_text() == "new"
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,10 +26,14 @@ MODULES = package_modules()
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist and, built from that sdist, the wheel."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
+    folder = tmp_path_factory.mktemp("packaging")
+    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if not line.startswith("#")]
+    # setuptools writes into the tree that it builds from: the workers of pytest-xdist need one each.
+    source = shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(".git", *ignored))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert result.returncode == 0, result.stdout
+    return folder / "dist"
 
 
 @pytest.fixture(scope="module")

@@ -245,9 +245,10 @@ class Cut(TinyCnn):
         return super().forward(observations).detach()
 
 
-def test_a_value_cut_off_from_its_input_is_an_error():
+@pytest.mark.parametrize("heads_learn", [True, False])
+def test_a_value_cut_off_from_its_input_is_an_error_and_not_a_black_picture(heads_learn):
     model = make_model(CASES["PPO"], features_extractor_class=Cut)
-    model.policy.requires_grad_(False)
+    model.policy.requires_grad_(heads_learn)
     with pytest.raises(ValueError, match="PPO is cut off from the observation"):
         value_jacobian(model, images())
 
@@ -367,7 +368,7 @@ def test_overlay_of_a_known_map():
 
 def test_overlay_takes_the_strongest_colour_and_survives_zeros():
     frame = np.zeros((1, 2, 3), np.uint8)
-    saliency = np.array([[[0, 4, 0], [1, 1, 1]]], np.float32)
+    saliency = np.array([[[0, 2, 0], [1, 1, 1]]], np.float32)
     np.testing.assert_array_equal(overlay(frame, saliency)[..., 2], [[255, 0]])
     np.testing.assert_array_equal(overlay(frame, np.zeros_like(saliency)), frame)
 

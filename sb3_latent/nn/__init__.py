@@ -6,6 +6,7 @@ from sb3_latent.nn.heads import HEADS, DeterministicHead, GaussianHead, Head, Id
 from sb3_latent.nn.impala import ImpalaTrunk
 from sb3_latent.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, SquaredError
 from sb3_latent.nn.mlp import MlpTrunk
+from sb3_latent.nn.observation_encoder import ObservationEncoder
 from sb3_latent.nn.trunk import TRUNKS, Trunk
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Likelihood",
     "MlpTrunk",
     "NatureTrunk",
+    "ObservationEncoder",
     "Seed84Trunk",
     "SquaredError",
     "Trunk",

@@ -69,15 +69,16 @@ class ConvTrunk(Trunk):
         for layer, wanted, given in zip(reversed(self.layers), shapes[-2::-1], shapes[:0:-1], strict=True):
             modules += [_mirrored(layer, wanted, given), nn.ReLU()]
         del modules[-1]
+        left, right, top, bottom = self.margin
         if any(self.margin):
-            modules.append(nn.ZeroPad2d([-side for side in self.margin]))
+            modules.append(nn.ZeroPad2d((-left, -right, -top, -bottom)))
         return nn.Sequential(*modules)
 
 
-def _margin(frame_shape: tuple[int, ...], smallest: int) -> list[int]:
+def _margin(frame_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int, int]:
     """Zero padding (left, right, top, bottom) that brings both sides up to ``smallest``."""
     height, width = (max(0, smallest - side) for side in frame_shape[1:])
-    return [width // 2, width - width // 2, height // 2, height - height // 2]
+    return width // 2, width - width // 2, height // 2, height - height // 2
 
 
 def _mirrored(layer: ConvLayer, wanted: tuple[int, ...], given: tuple[int, ...]) -> nn.ConvTranspose2d:
@@ -113,10 +114,12 @@ class Seed84Trunk(ConvTrunk):
     to 42 to 21 and back to 84.
 
     :param frame_shape: (C, H, W), sides of at least 32.
+    :param channels: of the two convolutions.
     :param hidden_dim: width of the linear layer.
     :raises ValueError: if the frame is no image of that size.
     """
 
-    def __init__(self, frame_shape: tuple[int, ...], hidden_dim: int = 512) -> None:
+    def __init__(self, frame_shape: tuple[int, ...], channels: tuple[int, int] = (32, 64), hidden_dim: int = 512) -> None:
         require_image(frame_shape, "seed84")
-        super().__init__(frame_shape, (ConvLayer(32, 4, 2, 1), ConvLayer(64, 4, 2, 1)), hidden_dim, smallest=0)
+        first, second = channels
+        super().__init__(frame_shape, (ConvLayer(first, 4, 2, 1), ConvLayer(second, 4, 2, 1)), hidden_dim, smallest=0)

@@ -1,5 +1,6 @@
 """The residual trunk of IMPALA."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ class ImpalaTrunk(Trunk):
         require_image(frame_shape, "impala")
         super().__init__(frame_shape, hidden_dim)
         widths = [frame_shape[0], *channels]
-        self.stages = nn.ModuleList(_down(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(_down(a, b) for a, b in itertools.pairwise(widths))
         self.linear = nn.Sequential(nn.ReLU(), nn.Linear(math.prod(self._shapes()[-1]), hidden_dim), nn.ReLU())
 
     def forward(self, frames: th.Tensor) -> th.Tensor:

@@ -1,5 +1,6 @@
 """The trunk for vectors, and for images too small for convolutions."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -37,5 +38,5 @@ class MlpTrunk(Trunk):
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     return [module for a, b in pairs for module in (nn.Linear(a, b), nn.ReLU())]

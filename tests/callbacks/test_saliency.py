@@ -76,7 +76,14 @@ def test_the_last_picture_is_of_the_trained_model(tmp_path):
     assert set(images_of(events)) == {24}
     assert events.Scalars("saliency/mean")[-1].value == pytest.approx(np.mean(jacobian))
     assert events.Scalars("saliency/max")[-1].value == pytest.approx(np.max(jacobian))
-    assert events.Scalars("train/n_updates")[-1].step == 24  # the values of the last update are no longer lost
+    assert events.Scalars("train/value_loss")[-1].step == 24  # the values of the last update are no longer lost
+
+
+def test_draws_once_per_period_whatever_the_number_of_environments(tmp_path):
+    model = ppo(image_env(3))
+    model.learn(48, callback=JacobianSaliencyCallback(every=8, folder=tmp_path))
+    steps = sorted(int(path.stem.split("_")[1]) for path in tmp_path.iterdir())
+    assert steps == [9, 18, 24, 33, 42, 48]
 
 
 MODELS = {
@@ -181,7 +188,7 @@ def test_an_observation_without_an_image_is_refused_before_training():
 
 @pytest.mark.parametrize("settings", [{"every": 0}, {"n_frames": 0}])
 def test_settings_are_checked(settings):
-    with pytest.raises(ValueError, match="must both be at least 1"):
+    with pytest.raises(ValueError, match="=0 must be an integer of at least 1"):
         JacobianSaliencyCallback(**settings)
 
 

@@ -1,0 +1,15 @@
+"""Callbacks for SB3's ``learn``: they trigger and log, the mathematics lies in :mod:`sb3_latent`."""
+
+from sb3_latent.callbacks.encoder_schedule import EncoderScheduleCallback
+from sb3_latent.callbacks.kl_constraint import KLConstraintCallback
+from sb3_latent.callbacks.metrics import LatentMetricsCallback
+from sb3_latent.callbacks.reconstruction import ReconstructionCallback
+from sb3_latent.callbacks.saliency import JacobianSaliencyCallback
+
+__all__ = [
+    "EncoderScheduleCallback",
+    "JacobianSaliencyCallback",
+    "KLConstraintCallback",
+    "LatentMetricsCallback",
+    "ReconstructionCallback",
+]

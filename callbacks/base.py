@@ -1,0 +1,188 @@
+"""What callbacks share: when they look, at which observations, and how they leave the model as it was."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.utils import obs_as_tensor
+
+from sb3_latent.extractor import LatentExtractor
+from sb3_latent.models import get_extractor
+from sb3_latent.types import Observations
+
+Array: TypeAlias = npt.NDArray[Any]
+Arrays: TypeAlias = Array | dict[str, Array]
+
+TEXT_FORMATS = ("stdout", "log", "json", "csv")
+"""Formats of SB3's logger that cannot take pictures."""
+
+
+class ObservingCallback(BaseCallback):
+    """
+    Looks at what the encoder makes of observations that the model has just trained on, every so many environment steps.
+
+    It looks between two updates, where SB3 starts a rollout, and once more when ``learn`` ends. What it records there is
+    written together with SB3's values of the same update; SB3 dumps its log before ``train()``, so the values of the last
+    update are written by this callback. Measuring changes nothing: no weight, flag, gradient or random state.
+
+    :param every: environment steps between two looks, rounded up to the next update.
+    :param n_observations: from the latest rollouts (on-policy) or the replay buffer (off-policy).
+    :param verbose: SB3's verbosity.
+    :raises ValueError: if a number is not a positive integer.
+    """
+
+    def __init__(self, every: int, n_observations: int, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        require_at_least(1, every=every)
+        self.every = every
+        self.n_observations = n_observations
+        self._looked_at = 0
+        self._recent: Arrays | None = None
+
+    @property
+    def extractor(self) -> LatentExtractor:
+        """:return: the extractor that the model learns with."""
+        return get_extractor(self.model)
+
+    @abstractmethod
+    def _look(self, observations: Observations) -> None:
+        """
+        Called without gradients and in evaluation mode.
+
+        :param observations: as SB3 preprocesses them, at most ``n_observations``.
+        """
+
+    def _init_callback(self) -> None:
+        get_extractor(self.model)
+
+    def _on_training_start(self) -> None:
+        self._looked_at = self.num_timesteps
+        self._recent = None
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        """Keeps what is about to be trained on: the rollout buffer is emptied before the next ``_on_rollout_start``."""
+        if isinstance(self.model, OnPolicyAlgorithm):
+            latest = rollout_observations(self.model.rollout_buffer, self.n_observations)
+            self._recent = latest if self._recent is None else _newest(self._recent, latest, self.n_observations)
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps // self.every > self._looked_at // self.every:
+            self._look_now()
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self._looked_at:
+            self._look_now()
+        flush(self)
+
+    def _look_now(self) -> None:
+        if self.model._n_updates == 0:
+            return
+        with measuring(self.model.policy):
+            observations = self._observations()
+            if observations is not None:
+                self._looked_at = self.num_timesteps
+                self._look(observations)
+
+    def _observations(self) -> Observations | None:
+        model = self.model
+        observations: Any = self._recent
+        if isinstance(model, OffPolicyAlgorithm):
+            assert model.replay_buffer is not None
+            observations = model.replay_buffer.sample(self.n_observations, env=model._vec_normalize_env).observations
+        if observations is None:
+            return None
+        tensors = obs_as_tensor(observations, model.device) if isinstance(model, OnPolicyAlgorithm) else observations
+        space, normalize_images = model.policy.observation_space, model.policy.normalize_images
+        return preprocess_obs(tensors, space, normalize_images=normalize_images)
+
+
+def flush(callback: BaseCallback) -> None:
+    """
+    Write what was recorded and not yet dumped.
+
+    :param callback: at the end of ``learn``.
+    """
+    if callback.logger.name_to_value:
+        callback.logger.dump(callback.num_timesteps)
+
+
+def require_at_least(minimum: int, **values: int) -> None:
+    """
+    :param minimum: the smallest value allowed.
+    :param values: arguments by name.
+    :raises ValueError: if one is no integer or too small.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int) or value < minimum:
+            raise ValueError(f"{name}={value!r} must be an integer of at least {minimum}.")
+
+
+@contextmanager
+def measuring(policy: BasePolicy) -> Iterator[None]:
+    """
+    Evaluation mode without gradients; flags and random states are put back at the end.
+
+    :param policy: what is measured.
+    :return: a context manager.
+    """
+    # Module by module, because ``LatentExtractor.train`` looks for a running algorithm.
+    flags = {module: module.training for module in policy.modules()}
+    numpy_state = np.random.get_state()
+    devices = [policy.device] if policy.device.type == "cuda" else []
+    try:
+        for module in flags:
+            module.training = False
+        with th.no_grad(), th.random.fork_rng(devices):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        for module, training in flags.items():
+            module.training = training
+
+
+def rollout_observations(buffer: RolloutBuffer, n_rows: int) -> Arrays:
+    """
+    :param buffer: full, before or after the algorithm flattened it.
+    :param n_rows: see :func:`evenly_spaced`.
+    :return: the observations of ``evenly_spaced`` rows, a dict for a Dict observation.
+    """
+    if isinstance(buffer, DictRolloutBuffer):
+        return {key: evenly_spaced(array, buffer.obs_shape[key], n_rows) for key, array in buffer.observations.items()}
+    return evenly_spaced(buffer.observations, buffer.obs_shape, n_rows)
+
+
+def evenly_spaced(array: Array, shape: tuple[int, ...], n_rows: int) -> Array:
+    """
+    Rows of an array of a rollout buffer, the same for every array, without drawing a random number.
+
+    :param array: (n_steps, n_envs, *shape) or (n_steps * n_envs, *shape).
+    :param shape: of a row.
+    :param n_rows: how many at most.
+    :return: (n_rows, *shape), a copy.
+    """
+    rows = array.reshape(-1, *shape)
+    chosen = np.linspace(0, len(rows) - 1, min(n_rows, len(rows))).astype(int)
+    result: Array = rows[chosen]
+    return result
+
+
+def _newest(earlier: Arrays, latest: Arrays, n_rows: int) -> Arrays:
+    """The last rows of both: the rollouts of A2C are shorter than a batch worth measuring."""
+    if isinstance(earlier, dict):
+        assert isinstance(latest, dict)
+        return {key: np.concatenate([array, latest[key]])[-n_rows:] for key, array in earlier.items()}
+    assert not isinstance(latest, dict)
+    return np.concatenate([earlier, latest])[-n_rows:]

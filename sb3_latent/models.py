@@ -1,0 +1,35 @@
+"""Find our extractors in SB3's models."""
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BaseModel
+from torch import nn
+
+from sb3_latent.extractor import LatentExtractor
+
+
+def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentExtractor]:
+    """
+    Every extractor in a model, those of target networks included.
+
+    :param model: an SB3 model, a policy or any module.
+    :return: the extractors, the one that the critic or value function trains first.
+    :raises TypeError: if there is none.
+    """
+    policy = model.policy if isinstance(model, BaseAlgorithm) else model
+    online = [getattr(policy, name, None) for name in ("features_extractor", "critic", "q_net", "quantile_net", "actor")]
+    parts = [part for part in [*online, policy] if isinstance(part, nn.Module)]
+    extractors = [module for part in parts for module in part.modules() if isinstance(module, LatentExtractor)]
+    if not extractors:
+        raise TypeError(f"{type(model).__name__} has no LatentExtractor; build it with policy_kwargs=latent_kwargs(...).")
+    return list(dict.fromkeys(extractors))
+
+
+def get_extractor(model: BaseAlgorithm | BaseModel | nn.Module) -> LatentExtractor:
+    """
+    The extractor that a model learns with; the critic's where actor and critic have one each.
+
+    :param model: an SB3 model or policy.
+    :return: the extractor.
+    :raises TypeError: if there is none.
+    """
+    return get_extractors(model)[0]

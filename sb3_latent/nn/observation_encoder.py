@@ -1,0 +1,127 @@
+"""One encoder for each array of an observation, side by side."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_latent.images import array_specs
+from sb3_latent.nn.encoder import Encoder
+from sb3_latent.types import Latent, Observations
+
+
+class ObservationEncoder(nn.ModuleDict):
+    """
+    Encodes an observation: an :class:`Encoder` a key, one key ``"observation"`` where the space is no Dict. Latents lie
+    side by side, key after key, and within a key frame after frame.
+
+    :param space: image, vector or Dict of them, as SB3 hands it to a features extractor.
+    :param per_frame: encode each frame of a stack on its own with the one encoder of its key.
+    :param n_frames: frames in a stack, with ``per_frame``; None takes one grey frame a channel.
+    :param latent_dim: length of the latent of a frame.
+    :param trunk: name or dotted path for images, or for the only array; None chooses by its shape. Vectors beside images
+        take ``"mlp"``.
+    :param trunk_kwargs: further arguments of that trunk.
+    :param head: name or dotted path.
+    :param head_kwargs: further arguments of the head.
+    :raises ValueError: if an array cannot be encoded that way.
+    :raises TypeError: if an argument is unknown to the trunk or the head.
+    """
+
+    def __init__(
+        self,
+        space: spaces.Space[Any],
+        per_frame: bool,
+        n_frames: int | None,
+        latent_dim: int,
+        trunk: str | None,
+        trunk_kwargs: Mapping[str, Any],
+        head: str,
+        head_kwargs: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.is_dict = isinstance(space, spaces.Dict)
+        self.specs = array_specs(space, per_frame, n_frames)
+        for name, spec in self.specs.items():
+            is_main = spec.is_image or len(self.specs) == 1
+            chosen, chosen_kwargs = (trunk, trunk_kwargs) if is_main else (None, {})
+            self[name] = Encoder(spec, latent_dim, chosen, chosen_kwargs, head, head_kwargs)
+        self.widths = [
+            encoder.spec.n_frames * encoder.latent_dim for encoder in self.encoders()
+        ]
+        self._has_checked_pixels = False
+
+    def encoders(self) -> Iterator[Encoder]:
+        """:return: the encoder of each key."""
+        for encoder in self.values():
+            assert isinstance(encoder, Encoder)
+            yield encoder
+
+    @property
+    def features_dim(self) -> int:
+        """:return: length of all latents side by side."""
+        return sum(self.widths)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """:return: what two encoders must share for their weights to fit, as plain data."""
+        return {encoder.spec.name: encoder.architecture for encoder in self.encoders()}
+
+    def forward(self, observations: Observations) -> Latent:
+        """
+        :param observations: as SB3 preprocesses them: images in [0, 1], (B, *observation shape); a dict for a Dict space.
+        :return: (B, features_dim) each part.
+        """
+        frames = self.frames(observations)
+        self._check_pixels(frames)
+        latents = [encoder(frames[encoder.spec.name]) for encoder in self.encoders()]
+        mean = self._joined([latent.mean for latent in latents])
+        if latents[0].log_var is None:
+            return Latent(mean, None)
+        return Latent(mean, self._joined([latent.log_var for latent in latents]))
+
+    def frames(self, observations: Observations) -> dict[str, th.Tensor]:
+        """
+        :param observations: (B, *observation shape), a dict for a Dict space.
+        :return: for each key (B * n_frames, *frame_shape).
+        """
+        arrays = observations if isinstance(observations, dict) else {"observation": observations}
+        return {name: spec.fold(arrays[name]) for name, spec in self.specs.items()}
+
+    def observations(self, frames: Mapping[str, th.Tensor]) -> Observations:
+        """
+        The inverse of :meth:`frames`.
+
+        :param frames: for some keys (B * n_frames, *frame_shape).
+        :return: (B, *observation shape); a dict of these keys for a Dict space.
+        """
+        arrays = {name: self.specs[name].unfold(part) for name, part in frames.items()}
+        return arrays if self.is_dict else arrays["observation"]
+
+    def split(self, latent: Latent) -> dict[str, Latent]:
+        """
+        :param latent: (B, features_dim) each part.
+        :return: for each key (B * n_frames, latent_dim).
+        """
+        means = self._separated(latent.mean)
+        if latent.log_var is None:
+            return {name: Latent(mean, None) for name, mean in means.items()}
+        log_vars = self._separated(latent.log_var)
+        return {name: Latent(means[name], log_vars[name]) for name in means}
+
+    def _joined(self, parts: list[th.Tensor]) -> th.Tensor:
+        return th.cat([part.reshape(-1, width) for part, width in zip(parts, self.widths, strict=True)], 1)
+
+    def _separated(self, features: th.Tensor) -> dict[str, th.Tensor]:
+        columns = th.split(features, self.widths, 1)
+        pairs = zip(self.encoders(), columns, strict=True)
+        return {encoder.spec.name: part.reshape(-1, encoder.latent_dim) for encoder, part in pairs}
+
+    def _check_pixels(self, frames: Mapping[str, th.Tensor]) -> None:
+        """On the first batch alone: reading values waits for the device."""
+        if not self._has_checked_pixels:
+            for name, spec in self.specs.items():
+                spec.check_pixels(frames[name])
+            self._has_checked_pixels = True

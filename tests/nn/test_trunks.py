@@ -1,0 +1,211 @@
+"""The contract of every registered trunk, and of the published networks in particular."""
+
+import copy
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.torch_layers import NatureCNN
+from torch import nn
+
+from sb3_latent.images import ArraySpec
+from sb3_latent.nn import TRUNKS, Encoder, ImpalaTrunk, MlpTrunk, NatureTrunk, Seed84Trunk
+from sb3_latent.nn.trunk import SMALLEST_IMAGE
+
+ALL = TRUNKS.names()
+FOR_IMAGES_ALONE = [name for name in ALL if name != "mlp"]
+
+sides = st.integers(32, 128)
+
+
+def n_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def modules_of(module, kind):
+    return [part for part in module.modules() if isinstance(part, kind)]
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=25)
+@given(st.integers(1, 12), sides, sides, st.integers(1, 20))
+@example(1, 32, 32, 1)
+@example(12, 32, 128, 20)
+@example(12, 128, 32, 20)
+@example(3, 35, 36, 20)
+@example(4, 84, 84, 20)
+def test_the_decoder_returns_exactly_the_shape_of_the_frame(name, channels, height, width, latent_dim):
+    # The meta device has shapes and no values, so that an example costs next to nothing.
+    with th.device("meta"):
+        trunk = TRUNKS.get(name)((channels, height, width))
+        features = trunk(th.empty(2, channels, height, width))
+        assert features.shape == (2, trunk.out_dim)
+        assert trunk.make_decoder(latent_dim)(th.empty(2, latent_dim)).shape == (2, channels, height, width)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("shape", [(1, 32, 32), (12, 33, 47), (3, 36, 35), (2, 61, 32)])
+def test_values_are_finite_float32_and_the_same_each_time(name, shape):
+    trunk = TRUNKS.get(name)(shape).eval()
+    decoder = trunk.make_decoder(8).eval()
+    frames, z = th.rand(2, *shape), th.randn(2, 8)
+    features, output = trunk(frames), decoder(z)
+    assert output.shape == frames.shape and features.dtype == output.dtype == th.float32
+    assert features.isfinite().all() and output.isfinite().all()
+    assert th.equal(features, trunk(frames)) and th.equal(output, decoder(z))
+    th.testing.assert_close(trunk(frames[1:]), features[1:], msg="rows of a batch must not see each other")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_reconstruction_loss_reaches_every_parameter(name):
+    trunk = TRUNKS.get(name)((2, 40, 37))
+    to_latent, decoder = nn.Linear(trunk.out_dim, 16), trunk.make_decoder(16)
+    frames = th.rand(8, 2, 40, 37)
+    (decoder(to_latent(trunk(frames))) - frames).square().sum().backward()
+    for part in (trunk, decoder):
+        silent = [name for name, p in part.named_parameters() if p.grad is None or not p.grad.any()]
+        assert not silent
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_decoder_is_unbounded(name):
+    trunk = TRUNKS.get(name)((1, 32, 32))
+    output = trunk.make_decoder(4)(1000 * th.randn(8, 4))
+    assert output.min() < 0 and output.max() > 1
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_are_equal_and_share_no_weights(name, copied):
+    trunk = TRUNKS.get(name)((1, 32, 40))
+    twin, frames = copied(trunk), th.rand(2, 1, 32, 40)
+    assert th.equal(twin(frames), trunk(frames))
+    assert twin.make_decoder(3)(th.zeros(1, 3)).shape == (1, 1, 32, 40)
+    nn.init.zeros_(next(iter(twin.parameters())))
+    assert next(iter(trunk.parameters())).any()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_two_trunks_share_is_in_the_state_dict(name):
+    first, second = TRUNKS.get(name)((1, 33, 32)), TRUNKS.get(name)((1, 33, 32))
+    second.load_state_dict(first.state_dict())
+    frames = th.rand(2, 1, 33, 32)
+    assert th.equal(first(frames), second(frames))
+
+
+@pytest.mark.parametrize("name", FOR_IMAGES_ALONE)
+@pytest.mark.parametrize("shape", [(1, 31, 64), (1, 64, 31), (3, 8, 8)])
+def test_an_image_below_32_pixels_is_refused_with_a_way_out(name, shape):
+    with pytest.raises(ValueError) as raised:
+        TRUNKS.get(name)(shape)
+    wanted = [repr(name), f"{shape[1]}x{shape[2]}", f"{SMALLEST_IMAGE}x{SMALLEST_IMAGE}", "resize", "trunk='mlp'"]
+    assert all(part in str(raised.value) for part in wanted)
+
+
+@pytest.mark.parametrize("name", FOR_IMAGES_ALONE)
+def test_a_vector_is_refused_with_a_way_out(name):
+    with pytest.raises(ValueError, match=rf"trunk '{name}' needs an image, not .*\(17,\); use trunk='mlp'"):
+        TRUNKS.get(name)((17,))
+
+
+# ---------------------------------------------------------------------- the published networks
+
+
+@pytest.mark.parametrize("shape", [(4, 84, 84), (1, 36, 36), (3, 37, 50)])
+def test_nature_is_the_network_of_sb3_to_the_bit(shape):
+    theirs = NatureCNN(spaces.Box(0, 255, shape, np.uint8), features_dim=512)
+    ours = Encoder(ArraySpec("x", shape), 20, "nature", {}, "identity", {})
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    frames = th.rand(3, *shape)
+    assert th.equal(ours(frames).mean, theirs(frames))
+    assert ours(frames).log_var is None and ours.latent_dim == 512
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (2, 33, 128), (1, 128, 35)])
+def test_nature_pads_small_images_with_zeros_to_36(shape):
+    trunk, frames = NatureTrunk(shape), th.rand(2, *shape)
+    top, left = (max(0, 36 - side) // 2 for side in shape[1:])
+    padded = th.zeros(2, shape[0], *(max(36, side) for side in shape[1:]))
+    padded[:, :, top : top + shape[1], left : left + shape[2]] = frames
+    convolutions = nn.Sequential(*(part for part in trunk.convolutions if not isinstance(part, nn.ZeroPad2d)))
+    th.testing.assert_close(trunk(frames), trunk.linear(convolutions(padded)))
+
+
+def test_seed84_is_table_1():
+    trunk = Seed84Trunk((1, 84, 84))
+    decoder = trunk.make_decoder(20)
+    hidden, sizes = th.rand(1, 1, 84, 84), []
+    for module in trunk.convolutions:
+        hidden = module(hidden)
+        if isinstance(module, nn.Conv2d):
+            sizes.append(tuple(hidden.shape[1:]))
+    hidden = th.rand(1, 20)
+    for module in decoder:
+        hidden = module(hidden)
+        if isinstance(module, nn.ConvTranspose2d | nn.Unflatten):
+            sizes.append(tuple(hidden.shape[1:]))
+    assert sizes == [(32, 42, 42), (64, 21, 21), (64, 21, 21), (32, 42, 42), (1, 84, 84)]
+    convolutions = modules_of(trunk, nn.Conv2d) + modules_of(decoder, nn.ConvTranspose2d)
+    assert {(part.kernel_size, part.stride) for part in convolutions} == {((4, 4), (2, 2))}
+    assert trunk.out_dim == 512
+
+
+def test_seed84_has_as_many_parameters_as_table_1():
+    trunk = Seed84Trunk((1, 84, 84))
+    encoder = (1 * 32 * 16 + 32) + (32 * 64 * 16 + 64) + (64 * 21 * 21 * 512 + 512)
+    decoder = (20 * 512 + 512) + (512 * 64 * 21 * 21 + 64 * 21 * 21) + (64 * 32 * 16 + 32) + (32 * 1 * 16 + 1)
+    assert n_parameters(trunk) == encoder == 14_484_576
+    assert n_parameters(trunk.make_decoder(20)) == decoder == 14_522_977
+
+
+def test_impala_halves_the_size_three_times():
+    trunk, hidden = ImpalaTrunk((3, 64, 64)), th.rand(1, 3, 64, 64)
+    sizes = []
+    for stage in trunk.stages:
+        hidden = stage(hidden)
+        sizes.append(tuple(hidden.shape[1:]))
+    assert sizes == [(16, 32, 32), (32, 16, 16), (32, 8, 8)]
+    linear = modules_of(trunk.linear, nn.Linear)
+    assert [(part.in_features, part.out_features) for part in linear] == [(2048, 256)]
+    stages = [(3 * 9 * 16 + 16) + 4 * (16 * 9 * 16 + 16), (16 * 9 * 32 + 32) + 4 * (32 * 9 * 32 + 32)]
+    last = (32 * 9 * 32 + 32) * 5
+    assert n_parameters(trunk) == sum(stages) + last + 2048 * 256 + 256
+
+
+def test_impala_blocks_add_to_their_input():
+    block = ImpalaTrunk((3, 32, 32)).stages[0][2]
+    for parameter in block.parameters():
+        nn.init.zeros_(parameter)
+    inputs = th.randn(2, 16, 5, 5)
+    assert th.equal(block(inputs), inputs)
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 5, 6)])
+@pytest.mark.parametrize("net_arch", [(9,), [16, 8]])
+def test_mlp_takes_and_mirrors_anything(shape, net_arch):
+    trunk = MlpTrunk(shape, net_arch=net_arch)
+    widths = [int(np.prod(shape)), *net_arch]
+    mirrored = [3, *net_arch[::-1], int(np.prod(shape))]
+    decoder = trunk.make_decoder(3)
+    for part, expected in ((trunk, widths), (decoder, mirrored)):
+        sizes = [(layer.in_features, layer.out_features) for layer in modules_of(part, nn.Linear)]
+        assert sizes == list(pairwise(expected))
+    assert trunk(th.rand(2, *shape)).shape == (2, net_arch[-1])
+    assert decoder(th.rand(2, 3)).shape == (2, *shape)
+
+
+def test_mlp_without_layers_is_refused():
+    with pytest.raises(ValueError, match="net_arch is empty"):
+        MlpTrunk((4,), net_arch=())
+
+
+@pytest.mark.parametrize("cls", [NatureTrunk, Seed84Trunk, ImpalaTrunk])
+def test_the_width_of_the_linear_layer_is_a_setting(cls):
+    trunk = cls((1, 36, 36), hidden_dim=24)
+    assert trunk(th.rand(1, 1, 36, 36)).shape == (1, 24)
+    assert trunk.make_decoder(5)(th.rand(1, 5)).shape == (1, 1, 36, 36)
