@@ -10,8 +10,6 @@ INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --c
 PINS := setup.cfg pyproject.toml constraints.txt
 TYPECHECK := build/typecheck
 
-# Two workers with many threads each would fight over the cores.
-
 
 .PHONY: help venv demo test lint format check-format type commit-checks clean
 
@@ -37,6 +35,8 @@ venv: $(VENV)/.installed ## create the virtual environment with all that tests a
 demo: $(VENV)/.installed-demo ## train PPO + VAE on Atari Breakout, about five minutes (STEPS=... for longer)
 	$(VENV_PYTHON) examples/demo.py $(if $(STEPS),--steps $(STEPS))
 
+# Two workers with many threads each would fight over the cores.
+test: export OMP_NUM_THREADS = 1
 test: venv ## run all tests
 	$(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 

@@ -25,8 +25,14 @@ from sb3_latent.figures import learning_curve
 Array = npt.NDArray[np.floating]
 NETWORK = {"trunk": "seed84", "trunk_kwargs": {"channels": [16, 32], "hidden_dim": 128}, "latent_dim": 10}
 PPO_KWARGS: dict[str, Any] = {
-    "n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "gamma": 0.95, "gae_lambda": 0.9, "ent_coef": 0.01,
-}  # fmt: skip
+    "n_steps": 128,
+    "batch_size": 256,
+    "n_epochs": 4,
+    "learning_rate": 1e-3,
+    "gamma": 0.95,
+    "gae_lambda": 0.9,
+    "ent_coef": 0.01,
+}
 METHODS: dict[str, dict[str, Any]] = {
     "cnn": {"preset": "cnn", "head": "gaussian"},
     "PPOfixed": {"preset": "cnn", "head": "gaussian", "frozen": True, "pretrained": True},
@@ -113,10 +119,8 @@ def run(method: str, variant: str, seed: int, n_steps: int, folder: Path) -> dic
     model.learn(n_steps, callback=curve, progress_bar=True)
     seconds = time.perf_counter() - start
     final, _ = evaluate_policy(model, make_env(variant, 16, 10_000 + seed), n_eval_episodes=64)
-    return {
-        "method": method, "variant": variant, "seed": seed, "n_steps": n_steps, "return": float(final),
-        "r2": probe(model, variant), "seconds": round(seconds, 1), "curve": curve.points,
-    }  # fmt: skip
+    row = {"method": method, "variant": variant, "seed": seed, "n_steps": n_steps, "seconds": round(seconds, 1)}
+    return {**row, "return": float(final), "r2": probe(model, variant), "curve": curve.points}
 
 
 def table(runs: list[dict[str, Any]]) -> str:

@@ -43,11 +43,12 @@ model = PPO(
 )
 callbacks = [LatentMetricsCallback(), ReconstructionCallback(every=5_000), JacobianSaliencyCallback(every=5_000)]
 
-print("PPO + VAE on Breakout; the first rollout measures how fast this machine is.")
 start = time.perf_counter()
-model.learn(ROLLOUT, callback=callbacks)
-seconds = time.perf_counter() - start
-n_steps = args.steps or ROLLOUT * max(1, round(60 * MINUTES / seconds) - 1)
+n_steps = args.steps
+if n_steps is None:
+    print("PPO + VAE on Breakout; the first rollout measures how fast this machine is.")
+    model.learn(ROLLOUT, callback=callbacks)
+    n_steps = ROLLOUT * max(1, round(60 * MINUTES / (time.perf_counter() - start)) - 1)
 model.learn(n_steps, callback=callbacks, reset_num_timesteps=False, progress_bar=True)
 
 model.save(args.folder / "model")

@@ -13,7 +13,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_latent.hook import GradientBalance, Kappa, check_gradient_mode, coefficient, meet, watch
+from sb3_latent.hook import GradientBalance, Kappa, check_gradient_mode, fixed_kappa, meet, watch
 from sb3_latent.link import AlgorithmLink, calling_algorithms, is_being_loaded, link_to_algorithm
 from sb3_latent.nn import ObservationEncoder
 from sb3_latent.optimizer import AuxiliaryOptimizer
@@ -153,8 +153,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         :raises ValueError: if it returns a negative or infinite one.
         """
         self.tasks.set_progress_remaining(progress_remaining)
-        if self._kappa != "auto":
-            self.balance.fixed = coefficient("kappa", self._kappa, progress_remaining)
+        self.balance.fixed = fixed_kappa(self._kappa, progress_remaining)
         if self.optimizer is not None:
             self.optimizer.set_progress_remaining(progress_remaining)
 

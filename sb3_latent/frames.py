@@ -191,13 +191,12 @@ class _GrowingFile:
         return self.partial.open("r+b")
 
     def n_written(self, stream: BinaryIO) -> int:
-        """Move to the end of the last whole frame and count them."""
+        """Count the whole frames and move to the end of the last."""
         np.lib.format.read_magic(stream)
         (_, *frame_shape), _, _ = np.lib.format.read_array_header_1_0(stream)
         start, frame_size = stream.tell(), int(np.prod(frame_shape))
         count = (stream.seek(0, os.SEEK_END) - start) // frame_size
         stream.seek(start + count * frame_size)
-        stream.truncate()
         return count
 
     def complete(self) -> None:

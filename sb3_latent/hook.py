@@ -9,6 +9,7 @@ features keeps the unscaled RL gradient. Megatron-LM (``MoEAuxLossAutoScaler``) 
 
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch as th
 from torch.nn import functional as F
 
@@ -149,11 +150,28 @@ def coefficient(name: str, value: Coefficient, progress_remaining: float) -> flo
     :raises ValueError: if it is negative, infinite or not a number.
     """
     number = value(progress_remaining) if callable(value) else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError(f"{name}={value!r} must be a number or a schedule progress_remaining -> number.")
+    if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}={number!r} must be a number or a schedule progress_remaining -> number.")
     if not 0 <= number < float("inf"):
         raise ValueError(f"{name}={number} must be finite and not negative.")
     return float(number)
+
+
+def fixed_kappa(kappa: Kappa, progress_remaining: float) -> float:
+    """
+    The present value of kappa where it does not follow the gradients.
+
+    :param kappa: a number, a schedule or ``"auto"``.
+    :param progress_remaining: 1 at the start of ``learn``, 0 at its end.
+    :return: the number; 1 for ``"auto"``.
+    :raises TypeError: if it is none of them.
+    :raises ValueError: if it is negative, infinite or not a number.
+    """
+    if kappa == "auto":
+        return 1.0
+    if isinstance(kappa, str):
+        raise TypeError(f"kappa={kappa!r} must be 'auto', a number or a schedule progress_remaining -> number.")
+    return coefficient("kappa", kappa, progress_remaining)
 
 
 def check_gradient_mode(mode: str) -> None:

@@ -33,6 +33,13 @@ class ArraySpec:
         return len(self.frame_shape) == 3
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """:return: shape of the array of one observation."""
+        first, *rest = self.frame_shape
+        stacked = self.n_frames * first
+        return (*rest, stacked) if self.channels_last else (stacked, *rest)
+
+    @property
     def n_features(self) -> int:
         """:return: number of values in one frame: pixels times channels, or the length of the vector."""
         return int(np.prod(self.frame_shape))
@@ -41,7 +48,12 @@ class ArraySpec:
         """
         :param array: (B, n_frames * C, H, W), (B, H, W, n_frames * C) or (B, n_frames * n).
         :return: (B * n_frames, *frame_shape), the frames of one observation side by side.
+        :raises ValueError: if it is no batch of such observations.
         """
+        if not self.is_image:
+            array = array.flatten(1)
+        if tuple(array.shape[1:]) != self.shape:
+            raise ValueError(f"{self.name!r}: got {tuple(array.shape)}, not a batch of arrays of shape {self.shape}.")
         if self.channels_last:
             array = array.movedim(-1, 1)
         return array.reshape(-1, *self.frame_shape)
@@ -67,7 +79,7 @@ class ArraySpec:
         if not self.is_image:
             return
         low, high = array.min().item(), array.max().item()
-        if low < -1e-6 or high > 1 + 1e-6:
+        if not (low >= -1e-6 and high <= 1 + 1e-6):
             raise ValueError(
                 f"{self.name!r}: pixels reach [{low:g}, {high:g}] but must lie in [0, 1]: use uint8 images with bounds "
                 "0 and 255 and leave normalize_images=True, or scale float images yourself."
@@ -87,7 +99,10 @@ def array_specs(space: spaces.Space[Any], per_frame: bool, n_frames: int | None)
     if not per_frame and n_frames is not None:
         raise ValueError(f"n_frames={n_frames} means nothing with per_frame=False; drop it or pass per_frame=True.")
     arrays = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-    return {name: _array_spec(name, array, per_frame, n_frames) for name, array in arrays.items()}
+    specs = {name: _array_spec(name, array, per_frame, n_frames) for name, array in arrays.items()}
+    if per_frame and n_frames is None and not any(spec.is_image for spec in specs.values()):
+        raise ValueError("per_frame=True cannot tell the frames of a vector apart; pass n_frames.")
+    return specs
 
 
 def _array_spec(name: str, space: spaces.Space[Any], per_frame: bool, n_frames: int | None) -> ArraySpec:

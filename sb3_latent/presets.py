@@ -7,9 +7,10 @@ from typing import Any
 
 from sb3_latent.auxiliary import TASKS
 from sb3_latent.extractor import LatentExtractor
-from sb3_latent.hook import check_gradient_mode, coefficient
+from sb3_latent.hook import check_gradient_mode, coefficient, fixed_kappa
 from sb3_latent.nn import HEADS, TRUNKS
 from sb3_latent.registry import unknown
+from sb3_latent.tasks import task_names
 
 _VAE: dict[str, Any] = {"head": "gaussian", "tasks": {"recon": {}, "kl": {}}}
 _SEED_000: dict[str, Any] = {"trunk": "seed84", "head": "gaussian", "latent_dim": 20, "per_frame": True}
@@ -30,6 +31,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ppo_vae": {**_SEED_000, **_VAE, "kappa": 20.0, "coefs": {"recon": 1.0, "kl": 1.0}},
 }
 """Settings of :class:`~sb3_latent.LatentExtractor` by preset."""
+
+SETTINGS = [key for key in inspect.signature(LatentExtractor).parameters if key != "observation_space"]
+"""Names of the settings of a preset."""
 
 SEED_000_NET_ARCH = [64, 64]
 """Width of policy and value networks, tanh, in Tables 2 and 3 of seed document 000."""
@@ -87,12 +91,16 @@ def extractor_settings(preset: str, **overrides: Any) -> dict[str, Any]:
     for name in overrides:
         _check_key(name)
     settings = copy.deepcopy(PRESETS[preset])
-    if "tasks" not in overrides and isinstance(overrides.get("coefs"), Mapping):
-        overrides["coefs"] = {**settings.get("coefs", {}), **overrides["coefs"]}
-    if "tasks" in overrides:
-        settings.pop("coefs", None)
+    given_coefs = settings.pop("coefs", {})
     settings.update(overrides)
+    own_coefs = settings.get("coefs", {})
+    if isinstance(own_coefs, Mapping):
+        labels = task_names(settings.get("tasks") or {})
+        coefs = {**{label: value for label, value in given_coefs.items() if label in labels}, **own_coefs}
+        settings |= {"coefs": coefs} if coefs else {}
     _check_names(settings)
+    if "beta" in overrides and "kl" in (settings.get("coefs") or {}):
+        raise ValueError(f"beta={overrides['beta']} means nothing where coefs names 'kl'; pass coefs={{'kl': ...}} alone.")
     return settings
 
 
@@ -130,10 +138,9 @@ def ppo_kwargs(preset: str) -> dict[str, Any]:
 
 
 def _check_key(name: str) -> None:
-    allowed = [key for key in inspect.signature(LatentExtractor).parameters if key != "observation_space"]
-    if name not in allowed:
+    if name not in SETTINGS:
         raise TypeError(
-            unknown("setting", name, allowed) + " Arguments of the policy go beside it: {**latent_kwargs(...), name: value}."
+            unknown("setting", name, SETTINGS) + " Arguments of the policy go beside it: {**latent_kwargs(...), name: value}."
         )
 
 
@@ -144,17 +151,14 @@ def _check_names(settings: Mapping[str, Any]) -> None:
     if "head" in settings:
         HEADS.get(settings["head"])
     check_gradient_mode(settings.get("gradient_mode", "joint"))
-    if settings.get("kappa", 1.0) != "auto":
-        coefficient("kappa", settings.get("kappa", 1.0), 1.0)
+    fixed_kappa(settings.get("kappa", 1.0), 1.0)
     tasks = settings.get("tasks") or {}
-    if not isinstance(tasks, Mapping):
-        raise TypeError(f"tasks must map names to arguments, e.g. {{'recon': {{}}}}, not {tasks!r}.")
+    labels = task_names(tasks)
     for name in tasks:
         TASKS.get(name)
     coefs = settings.get("coefs") or {}
     if not isinstance(coefs, Mapping):
         raise TypeError(f"coefs must map losses to coefficients, e.g. {{'recon': 0.1}}, not {coefs!r}.")
-    labels = [name.rpartition(".")[2] for name in tasks]
     for label, value in coefs.items():
         if label.partition("/")[0] not in labels:
             raise ValueError(unknown("coefficient", label, labels))

@@ -16,7 +16,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import get_device
 from tqdm.auto import tqdm
 
-from sb3_latent.auxiliary import AuxiliaryTask
+from sb3_latent.auxiliary import ReconstructionTask
 from sb3_latent.checkpoint import save_encoder
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.figures import contact_sheet
@@ -54,8 +54,11 @@ def pretrain_encoder(
     Train the encoder and the tasks of a preset with Adam, and write the encoder for ``latent_kwargs(pretrained=path)``.
     The defaults are Table 1 of seed document 000; their encoder fits ``ppo_fixed``, ``ppo_adapt`` and ``ppo_vae``.
 
-    The loss is ``auxiliary_loss`` of the extractor, its coefficients included. An interrupted call goes on after the last
-    whole epoch when it is made again, and on a CPU ends with the very bits of one that was not interrupted.
+    The loss is ``auxiliary_loss`` of the extractor: with the coefficients of ``ppo_vae`` the negative ELBO of a frame; those
+    of other presets divide it by the number of pixels, which changes no step of Adam but for its epsilon. The history holds
+    the unweighted losses, and as ``negative_elbo`` the sum of ``recon`` and ``kl``.
+    An interrupted call goes on after the last whole epoch when it is made again, and on a CPU ends with the very bits of
+    one that was not interrupted.
 
     :param dataset: uint8 images (N, C, H, W) or float vectors (N, n), or the ``.npy`` file of either, which is read
         batch by batch.
@@ -83,7 +86,7 @@ def pretrain_encoder(
     trainer = _Trainer(FrameSet(dataset), preset, _merged(preset, settings), schedule, get_device(device))
     if encoder_path is not None and resume and encoder_path.with_suffix(_CHECKPOINT).exists():
         trainer.load(encoder_path.with_suffix(_CHECKPOINT))
-    with closing(_logger(tensorboard_log)) as logger:
+    with closing(Logger(None, [TensorBoardOutputFormat(tensorboard_log)] if tensorboard_log else [])) as logger:
         _train(trainer, encoder_path, logger, progress_bar)
         _report(trainer, encoder_path, logger)
     return trainer.extractor
@@ -142,8 +145,8 @@ class _Trainer:
             self.extractor = LatentExtractor(frames.space, **settings).to(device)
         if self.extractor.frozen or not self.extractor.tasks.active:
             raise ValueError(
-                f"preset {preset!r} has no task to train its encoder with; use 'ppo_vae', whose encoder fits 'ppo_fixed' "
-                "and 'ppo_adapt', or 'vae', 'ae'."
+                f"preset {preset!r} has no task that trains its encoder, or freezes it; use 'ppo_vae', whose encoder fits "
+                "'ppo_fixed' and 'ppo_adapt', or 'vae', 'ae'."
             )
         self.adam = th.optim.Adam(self.extractor.parameters(), lr=schedule.learning_rate)
         self.n_steps = 0
@@ -250,7 +253,7 @@ def _train(trainer: _Trainer, path: Path | None, logger: Logger, progress_bar: b
 def _report(trainer: _Trainer, path: Path | None, logger: Logger) -> None:
     """The checkpoint goes last, so that an interrupt costs nothing."""
     trainer.extractor.eval()
-    decodes = any(task.decodes for task in trainer.extractor.tasks.modules() if isinstance(task, AuxiliaryTask))
+    decodes = any(isinstance(task, ReconstructionTask) for task in trainer.extractor.tasks.modules())
     if decodes and is_image_space(trainer.frames.space):
         sheet = contact_sheet(_pictures(trainer), None if path is None else path.with_suffix(".png"))
         logger.record("reconstruction", Image(sheet, "HWC"))
@@ -272,10 +275,6 @@ def _pictures(trainer: _Trainer) -> dict[str, list[npt.NDArray[np.uint8]]]:
     assert isinstance(reconstructions, th.Tensor)
     batches = {"Frame": observations, "Reconstruction": reconstructions.clamp(0, 1)}
     return {title: [to_uint8(newest_frame(image)) for image in batch.cpu().numpy()] for title, batch in batches.items()}
-
-
-def _logger(tensorboard_log: str | None) -> Logger:
-    return Logger(None, [] if tensorboard_log is None else [TensorBoardOutputFormat(tensorboard_log)])
 
 
 def _checked_path(path: str | Path | None) -> Path | None:

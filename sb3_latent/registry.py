@@ -2,7 +2,8 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,9 +19,10 @@ def unknown(kind: str, value: object, allowed: Iterable[str]) -> str:
     :param allowed: the names that exist.
     :return: the message.
     """
-    names = sorted(allowed)
-    nearest = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    names = sorted(set(allowed))
+    folded = {name.casefold(): name for name in names}
+    nearest = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.5)
+    hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else "."
     return f"unknown {kind} {value!r}{hint} Allowed: {', '.join(map(repr, names)) or 'none'}."
 
 
@@ -73,11 +75,33 @@ class Registry(Generic[T]):
             raise ValueError(unknown(self.kind, name, self._classes))
         return self._checked(name, self._imported(name))
 
+    def make(self, name: str, *args: Any, kwargs: Mapping[str, Any]) -> T:
+        """
+        Build an instance.
+
+        :param name: as for :meth:`get`.
+        :param args: positional arguments of the class.
+        :param kwargs: what the user wrote beside the name.
+        :return: the instance.
+        :raises ValueError: as for :meth:`get`.
+        :raises TypeError: as for :meth:`get`, or if an argument is unknown.
+        """
+        cls = self.get(name)
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"arguments of {self.kind} {name!r} must be a dictionary, not {kwargs!r}.")
+        parameters = list(inspect.signature(cls).parameters.values())[len(args) :]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            allowed = [parameter.name for parameter in parameters]
+            for written in kwargs:
+                if written not in allowed:
+                    raise TypeError(unknown(f"argument of {self.kind} {name!r}:", written, allowed))
+        return cls(*args, **kwargs)
+
     def _imported(self, path: str) -> object:
         module, _, attribute = path.rpartition(".")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.kind} {path!r} cannot be imported ({error}); registered: {self.names()}.") from error
 
     def _checked(self, name: str, cls: object) -> type[T]:

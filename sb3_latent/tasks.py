@@ -10,7 +10,7 @@ from torch import nn
 
 from sb3_latent.auxiliary import TASKS, AuxiliaryTask, ReconstructionTask
 from sb3_latent.hook import coefficient
-from sb3_latent.nn import Encoder
+from sb3_latent.nn import ObservationEncoder
 from sb3_latent.registry import unknown
 from sb3_latent.types import Coefficient, Latent
 
@@ -20,7 +20,7 @@ class TaskSet(nn.Module):
     Tasks for each array of an observation. A loss is labelled by its task, ``"recon"``, and by its key as well where
     there are several arrays, ``"recon/camera"``.
 
-    :param encoders: one :class:`~sb3_latent.nn.Encoder` a key.
+    :param encoders: what they train.
     :param tasks: arguments of each task by name or dotted path.
     :param include: keys with tasks; None for all.
     :param exclude: keys without.
@@ -32,7 +32,7 @@ class TaskSet(nn.Module):
 
     def __init__(
         self,
-        encoders: nn.ModuleDict,
+        encoders: ObservationEncoder,
         tasks: Mapping[str, Mapping[str, Any]],
         include: Iterable[str] | None,
         exclude: Iterable[str],
@@ -40,7 +40,10 @@ class TaskSet(nn.Module):
         beta: float,
     ) -> None:
         super().__init__()
+        if callable(beta):
+            raise TypeError(f"beta={beta!r} must be a number; a schedule goes into coefs={{'kl': ...}}.")
         coefficient("beta", beta, 1.0)
+        names = task_names(tasks)
         keys = _chosen(list(encoders), include, exclude)
         self.by_key = nn.ModuleDict()
         self._addresses: dict[str, tuple[str, str]] = {}
@@ -48,8 +51,10 @@ class TaskSet(nn.Module):
         with forked_rng():
             for key in keys:
                 encoder = encoders[key]
-                assert isinstance(encoder, Encoder)
-                built = {name.rpartition(".")[2]: TASKS.get(name)(encoder, **(kwargs or {})) for name, kwargs in tasks.items()}
+                built = {
+                    name: TASKS.make(path, encoder, kwargs={} if kwargs is None else kwargs)
+                    for name, (path, kwargs) in zip(names, tasks.items(), strict=True)
+                }
                 self.by_key[key] = nn.ModuleDict(built)
                 for name, task in built.items():
                     label = f"{name}/{key}" if len(encoders) > 1 else name
@@ -203,6 +208,24 @@ def forked_rng() -> Iterator[None]:
     with th.random.fork_rng(devices=[]):
         th.manual_seed(seed)
         yield
+
+
+def task_names(tasks: Mapping[str, Any]) -> list[str]:
+    """
+    What tasks are called in labels: the last part of a dotted path.
+
+    :param tasks: arguments of each task by name or dotted path.
+    :return: a name for each.
+    :raises TypeError: if they are no mapping.
+    :raises ValueError: if two have one name.
+    """
+    if not isinstance(tasks, Mapping):
+        raise TypeError(f"tasks must map names to arguments, e.g. {{'recon': {{}}}}, not {tasks!r}.")
+    names = [path.rpartition(".")[2] for path in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two tasks are called {name!r} ({', '.join(tasks)}); rename a class.")
+    return names
 
 
 def _chosen(keys: list[str], include: Iterable[str] | None, exclude: Iterable[str]) -> list[str]:

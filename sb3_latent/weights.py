@@ -24,9 +24,10 @@ def write_weights(path: str | Path, tensors: Mapping[str, th.Tensor], architectu
     :param architecture: plain data, see ``LatentExtractor.architecture``.
     """
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "architecture": json.dumps(architecture), "checksum": _checksum(copies)}
+    # One entry, for safetensors writes several in random order and the same weights would make different files.
+    metadata = {FORMAT: json.dumps({"architecture": architecture, "checksum": _checksum(copies)})}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(copies, temporary, metadata)
+        temporary.write_bytes(safetensors.torch.save(copies, metadata))
 
 
 def read_architecture(path: str | Path) -> dict[str, Any]:
@@ -81,11 +82,23 @@ def _read(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again with save_encoder.") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no sb3_latent encoder (format {metadata.get('format')!r}, expected {FORMAT!r}).")
-    if metadata.get("checksum") != _checksum(tensors):
+    if FORMAT not in metadata:
+        raise ValueError(f"{path} is no sb3_latent encoder: {FORMAT!r} is not in its metadata; write one with save_encoder.")
+    architecture, checksum = _described(path, metadata[FORMAT])
+    if checksum != _checksum(tensors):
         raise ValueError(f"{path} is damaged: its weights do not have their checksum; write it again with save_encoder.")
-    return tensors, _architecture(path, metadata.get("architecture", ""))
+    return tensors, architecture
+
+
+def _described(path: str | Path, text: str) -> tuple[dict[str, Any], str]:
+    """Architecture and checksum; a file may claim the format and hold anything."""
+    try:
+        match json.loads(text):
+            case {"architecture": dict(architecture), "checksum": str(checksum)}:
+                return architecture, checksum
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError(f"{path} is damaged: its metadata is no architecture; write it again with save_encoder.")
 
 
 def _checksum(tensors: Mapping[str, th.Tensor]) -> str:
@@ -95,14 +108,3 @@ def _checksum(tensors: Mapping[str, th.Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(th.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _architecture(path: str | Path, text: str) -> dict[str, Any]:
-    """A file may claim the format and hold anything."""
-    try:
-        architecture = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: its architecture is damaged ({error}); write it again with save_encoder.") from error
-    if not isinstance(architecture, dict):
-        raise ValueError(f"{path}: its architecture is {architecture!r}, not a dict; write it again with save_encoder.")
-    return architecture

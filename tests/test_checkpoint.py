@@ -17,7 +17,7 @@ from stable_baselines3 import DQN, PPO, SAC
 
 from sb3_latent import LatentExtractor, get_extractor, get_extractors, latent_kwargs, load_encoder, save_encoder
 from sb3_latent.presets import extractor_settings
-from sb3_latent.weights import read_architecture, read_weights, write_weights
+from sb3_latent.weights import FORMAT, read_architecture, read_weights, write_weights
 
 IMAGE = spaces.Box(0, 255, (1, 32, 32), np.uint8)
 DICT = spaces.Dict({"camera": IMAGE, "speed": spaces.Box(-1, 1, (3,))})
@@ -63,12 +63,11 @@ def file(tmp_path):
     return save_encoder(make_extractor(), tmp_path / "encoder.safetensors")
 
 
-def rewritten(file, **metadata):
+def rewritten(file, text):
     """The same tensors with other metadata."""
     with safetensors.safe_open(str(file), framework="pt") as opened:
-        merged = {**opened.metadata(), **metadata}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-    safetensors.torch.save_file(tensors, file, {name: text for name, text in merged.items() if text is not None})
+    safetensors.torch.save_file(tensors, file, {FORMAT: text})
 
 
 @pytest.mark.parametrize("space", [IMAGE, DICT], ids=["image", "dict"])
@@ -93,7 +92,7 @@ def test_target_networks_are_loaded_as_well(file, algorithm, count):
     assert len(extractors) == count
     wanted = read_weights(file, extractors[0].architecture)
     assert all(equal(weights_of(extractor.encoders), weights_of(extractors[0].encoders)) for extractor in extractors)
-    assert th.equal(extractors[-1].encoders.observation.head.mean.weight, wanted["encoders.observation.head.mean.weight"])
+    assert th.equal(extractors[-1].encoders.by_key.observation.head.mean.weight, wanted["encoders.by_key.observation.head.mean.weight"])
 
 
 def test_an_encoder_of_single_frames_reads_stacks_of_any_length(tmp_path):
@@ -213,11 +212,21 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, write):
     assert not victim.exists()
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "null", "[]", "[" * 100_000], ids=lambda text: str(text)[:4])
-def test_a_damaged_architecture_is_refused(file, text):
-    rewritten(file, architecture=text)
-    with pytest.raises(ValueError, match="its architecture is"):
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "{}", '{"architecture": [], "checksum": ""}', '{"architecture": {}}', "[" * 100_000],
+    ids=lambda text: text[:40],
+)
+def test_metadata_that_are_no_architecture_are_refused(file, text):
+    rewritten(file, text)
+    with pytest.raises(ValueError, match="its metadata is no architecture"):
         load_encoder(make_extractor(), file)
+
+
+def test_the_same_weights_make_the_same_file(tmp_path):
+    extractor = make_extractor(DICT)
+    contents = {save_encoder(extractor, tmp_path / f"{i}.safetensors").read_bytes() for i in range(5)}
+    assert len(contents) == 1
 
 
 def test_one_changed_bit_of_a_weight_is_noticed(file):
@@ -262,15 +271,21 @@ def test_the_architecture_can_be_read_without_a_model(file):
 def test_an_interrupted_save_leaves_the_old_file(file, monkeypatch, error):
     before = file.read_bytes()
 
-    def interrupted(tensors, path, metadata):
-        Path(path).write_bytes(before[:100])
+    def interrupted(path, content):
+        with path.open("wb") as stream:
+            stream.write(content[:100])
         raise error
 
-    monkeypatch.setattr(safetensors.torch, "save_file", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(error):
         save_encoder(make_extractor(), file)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_everybody_may_read_the_file_who_may_read_a_new_one(file):
+    (file.parent / "plain").touch()
+    assert file.stat().st_mode == (file.parent / "plain").stat().st_mode
 
 
 def test_every_kind_of_tensor_is_written_and_read(tmp_path):

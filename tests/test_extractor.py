@@ -95,12 +95,14 @@ def test_every_reconstruction_is_learned(preset, space):
     for row, observation in enumerate(observations):
         observation.view(-1)[:: row + 2] = 1.0
     optimizer = th.optim.Adam(extractor.parameters(), lr=1e-3)
-    before = extractor.auxiliary_losses(observations)["recon"].item()
-    for _ in range(200):
+    goal = 0.5 * extractor.auxiliary_losses(observations)["recon"].item()
+    n_steps = 0
+    while extractor.auxiliary_losses(observations)["recon"] > goal and n_steps < 200:
         optimizer.zero_grad()
         extractor.auxiliary_loss(observations).backward()
         optimizer.step()
-    assert extractor.auxiliary_losses(observations)["recon"].item() < 0.5 * before
+        n_steps += 1
+    assert n_steps < 200
 
 
 # ---------------------------------------------------------------------- what the policy reads
@@ -251,11 +253,6 @@ def test_default_coefficients(space, n_features):
     assert rae.tasks.coefs == pytest.approx({"recon": 1 / n_features, "latent_l2": 1e-6})
 
 
-def test_beta_weighs_the_kl_against_the_reconstruction_whatever_its_coefficient():
-    coefs = tiny(SMALL, "vae", beta=3.0, coefs={"recon": 2.0}).tasks.coefs
-    assert coefs == pytest.approx({"recon": 2.0, "kl": 6.0})
-
-
 def test_coefficients_follow_schedules():
     extractor = tiny(
         SMALL, "vae", coefs={"recon": lambda left: 2 * left, "kl": lambda left: 1 - left}, kappa=lambda left: 10 * left
@@ -400,12 +397,18 @@ def test_a_dict_of_one_key_labels_its_losses_as_a_single_array_does():
     assert extractor.decode(th.zeros(1, 5))["camera"].shape == (1, 1, 36, 36)
 
 
-@pytest.mark.parametrize("key", ["a.b", "a/b", "type", "values", "frames", "widths"])
-def test_any_key_can_be_encoded(key):
+@pytest.mark.parametrize("key", ["a/b", "front camera", "weights", "frames", "widths"])
+def test_a_key_may_hold_a_slash_or_a_blank(key):
     space = spaces.Dict({key: SMALL, "speed": VECTOR})
     extractor = tiny(space, coefs={f"recon/{key}": 2.0})
     assert extractor.encode(batch_of(space)).mean.shape == (3, 10)
     assert extractor.tasks.coefs[f"recon/{key}"] == 2.0
+
+
+@pytest.mark.parametrize("key", ["a.b", "type", "values"])
+def test_a_key_that_torch_cannot_hold_is_told(key):
+    with pytest.raises(ValueError, match=f"key {key!r} .*rename"):
+        tiny(spaces.Dict({key: SMALL, "speed": VECTOR}))
 
 
 # ---------------------------------------------------------------------- the user's own

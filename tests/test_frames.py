@@ -111,6 +111,8 @@ def test_the_newest_frame_of_a_stack_is_kept_for_each_environment_in_turn(tmp_pa
     env = VecFrameStack(DummyVecEnv([Clock, lambda: Clock(100)]), 3)
     frames = collect_frames(env, None, 7, tmp_path / "frames.npy", n_stack=3, **QUIET)
     assert frames.shape == (7, 2, SIDE, SIDE)
+    np.save(tmp_path / "saved.npy", frames)
+    assert (tmp_path / "frames.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
     assert values(frames[:, :1]) == [1, 101, 2, 102, 3, 103, 4]
     assert values(frames[:, 1:]) == [2, 102, 3, 103, 4, 104, 5]
 

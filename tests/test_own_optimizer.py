@@ -39,6 +39,11 @@ def learned_by_rl(model):
     return {name: parameter for name, parameter in model.policy.named_parameters() if ".tasks." not in name}
 
 
+def gradients_left(model):
+    """What anything that reads ``.grad`` between two steps finds."""
+    return {name: parameter.grad for name, parameter in model.policy.named_parameters() if parameter.grad is not None}
+
+
 def assert_same_bits(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name in theirs:
@@ -61,6 +66,7 @@ def test_a_huge_coefficient_changes_no_rl_gradient_clip_factor_or_step(name, nor
         for step, twin in zip(runs[0][optimizer], twins, strict=True):
             assert_same_bits(step.gradients, twin.gradients)
     assert_same_bits(*map(learned_by_rl, models))
+    assert_same_bits(*map(gradients_left, models))
 
 
 def changes_by_first_step(model, optimizer):

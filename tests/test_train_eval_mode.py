@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 import torch as th
 from algorithms import ALGORITHMS, N_GRADIENT_STEPS, NoiseImageEnv, make_model, tiny
-from sb3_contrib import QRDQN, TQC, MaskablePPO
-from stable_baselines3 import DQN, PPO, SAC, TD3
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
@@ -104,7 +103,9 @@ class SamplingExtractor(LatentExtractor):
         return self.encode(observations).sample()
 
 
-# exp(x) - 1 - x for a rounding error x of the log probability: each of its terms is a multiple of float32's 1.2e-7.
+# Rollout and training batch may sum in another order. A rounding error x of a log probability of order 1 is at most a
+# few times float32's 1.2e-7, and exp(x) - 1 - x, in steps of 1.2e-7, is no larger. 0 to 4e-9 were measured, and 0 for
+# SB3's NatureCNN; the planted sampler gives 3e-3 to 8e-2.
 ROUNDING = 5e-7
 
 
@@ -119,26 +120,20 @@ def test_a_policy_that_does_not_learn_keeps_its_ratio_at_one(name):
     wide = {"log_var_bounds": (3.0, 4.0)}
     kwargs = {**tiny("vae", coefs={"recon": 1.0, "kl": 1.0}, head_kwargs=wide), "ortho_init": False}
     approx_kl, clip_fraction = first_ratios(name, kwargs)
-    print(name, approx_kl, clip_fraction)
     assert approx_kl <= ROUNDING and clip_fraction == 0
     approx_kl, clip_fraction = first_ratios(name, {**kwargs, "features_extractor_class": SamplingExtractor})
-    print(name, approx_kl, clip_fraction)
     assert approx_kl > 1000 * ROUNDING
 
 
 def test_the_ratio_of_stock_nature_cnn_rounds_no_better():
     model = PPO("CnnPolicy", NoiseImageEnv(size=36), learning_rate=0.0, seed=0, device="cpu", n_steps=64, n_epochs=1)
     model.learn(64)
-    print(model.logger.name_to_value["train/approx_kl"])
     assert abs(model.logger.name_to_value["train/approx_kl"]) <= ROUNDING
 
 
-@pytest.mark.parametrize("preset", ["cnn", "vae"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("preset", "mode"), [("cnn", "joint"), ("vae", "joint"), ("vae", "own_optimizer")])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_frozen_encoder_neither_moves_nor_computes_gradients(name, mode, preset):
-    if preset == "cnn" and mode == "own_optimizer":
-        pytest.skip("nothing to step")
+def test_a_frozen_encoder_neither_moves_nor_computes_gradients(name, preset, mode):
     model = make_model(name, tiny(preset, frozen=True, gradient_mode=mode))
     with_graph = []
     for extractor in get_extractors(model):

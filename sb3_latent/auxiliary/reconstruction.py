@@ -5,7 +5,7 @@ from typing import Any
 import torch as th
 
 from sb3_latent.auxiliary.task import TASKS, AuxiliaryTask
-from sb3_latent.nn import LIKELIHOODS, Encoder
+from sb3_latent.nn import LIKELIHOODS, Bernoulli, Encoder
 from sb3_latent.types import Latent
 
 
@@ -20,15 +20,13 @@ class ReconstructionTask(AuxiliaryTask):
     :raises ValueError: if the loss is unknown, or is Bernoulli on something other than an image.
     """
 
-    decodes = True
-
     def __init__(self, encoder: Encoder, loss: str = "squared_error", **loss_kwargs: Any) -> None:
         super().__init__(encoder)
-        if loss == "bernoulli" and not encoder.spec.is_image:
+        self.likelihood = LIKELIHOODS.make(loss, kwargs=loss_kwargs)
+        if isinstance(self.likelihood, Bernoulli) and not encoder.spec.is_image:
             raise ValueError(
-                f"loss 'bernoulli' needs pixels in [0, 1], but {encoder.spec.name!r} is a vector; use 'gaussian'."
+                f"loss 'bernoulli' needs pixels, but {encoder.spec.name!r} is a vector; use 'gaussian' or exclude it."
             )
-        self.likelihood = LIKELIHOODS.get(loss)(**loss_kwargs)
         self.decoder = encoder.trunk.make_decoder(encoder.latent_dim)
 
     def forward(self, latent: Latent, sample: th.Tensor, frames: th.Tensor) -> th.Tensor:

@@ -23,7 +23,7 @@ class KLTask(AuxiliaryTask):
         super().__init__(encoder)
         if not encoder.head.stochastic:
             raise ValueError("task 'kl' needs a stochastic head, e.g. head='gaussian'; or drop it for an autoencoder.")
-        if free_bits < 0:
+        if not free_bits >= 0:
             raise ValueError(f"task 'kl': free_bits={free_bits} must be 0 or more nats per dimension.")
         self.free_bits = free_bits
 

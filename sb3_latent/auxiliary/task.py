@@ -17,8 +17,6 @@ class AuxiliaryTask(nn.Module, ABC):
     :param encoder: the encoder it trains; read for shapes at construction and never kept.
     """
 
-    decodes = False
-
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.n_features = encoder.spec.n_features

@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.spec = spec
         trunk = trunk or ("nature" if spec.is_image else "mlp")
-        self.trunk = TRUNKS.get(trunk)(spec.frame_shape, **trunk_kwargs)
+        self.trunk = TRUNKS.make(trunk, spec.frame_shape, kwargs=trunk_kwargs)
         self.architecture: dict[str, Any] = {
             "frame_shape": list(spec.frame_shape),
             "latent_dim": latent_dim,
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
             "head": head,
             "head_kwargs": dict(head_kwargs),
         }
-        self.head = HEADS.get(head)(self.trunk.out_dim, latent_dim, **head_kwargs)
+        self.head = HEADS.make(head, self.trunk.out_dim, latent_dim, kwargs=head_kwargs)
 
     @property
     def latent_dim(self) -> int:

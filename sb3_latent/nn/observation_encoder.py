@@ -12,7 +12,7 @@ from sb3_latent.nn.encoder import Encoder
 from sb3_latent.types import Latent, Observations
 
 
-class ObservationEncoder(nn.ModuleDict):
+class ObservationEncoder(nn.Module):
     """
     Encodes an observation: an :class:`Encoder` a key, one key ``"observation"`` where the space is no Dict. Latents lie
     side by side, key after key, and within a key frame after frame.
@@ -42,22 +42,36 @@ class ObservationEncoder(nn.ModuleDict):
         head_kwargs: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        self.by_key = nn.ModuleDict()
         self.is_dict = isinstance(space, spaces.Dict)
         self.specs = array_specs(space, per_frame, n_frames)
         for name, spec in self.specs.items():
+            if "." in name or hasattr(self.by_key, name):
+                raise ValueError(f"observation key {name!r} cannot name a torch module; rename it.")
             is_main = spec.is_image or len(self.specs) == 1
             chosen, chosen_kwargs = (trunk, trunk_kwargs) if is_main else (None, {})
-            self[name] = Encoder(spec, latent_dim, chosen, chosen_kwargs, head, head_kwargs)
-        self.widths = [
-            encoder.spec.n_frames * encoder.latent_dim for encoder in self.encoders()
-        ]
+            self.by_key[name] = Encoder(spec, latent_dim, chosen, chosen_kwargs, head, head_kwargs)
         self._has_checked_pixels = False
 
-    def encoders(self) -> Iterator[Encoder]:
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __getitem__(self, name: str) -> Encoder:
+        encoder = self.by_key[name]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def encoders(self) -> list[Encoder]:
         """:return: the encoder of each key."""
-        for encoder in self.values():
-            assert isinstance(encoder, Encoder)
-            yield encoder
+        return [self[name] for name in self]
+
+    @property
+    def widths(self) -> list[int]:
+        """:return: length of the latents of each key."""
+        return [encoder.spec.n_frames * encoder.latent_dim for encoder in self.encoders()]
 
     @property
     def features_dim(self) -> int:
@@ -120,8 +134,9 @@ class ObservationEncoder(nn.ModuleDict):
         return {encoder.spec.name: part.reshape(-1, encoder.latent_dim) for encoder, part in pairs}
 
     def _check_pixels(self, frames: Mapping[str, th.Tensor]) -> None:
-        """On the first batch alone: reading values waits for the device."""
+        """On the first batch that is not black, and then no more: reading values waits for the device."""
         if not self._has_checked_pixels:
             for name, spec in self.specs.items():
                 spec.check_pixels(frames[name])
-            self._has_checked_pixels = True
+            images = [frames[name] for name, spec in self.specs.items() if spec.is_image]
+            self._has_checked_pixels = all(bool(image.any()) for image in images)

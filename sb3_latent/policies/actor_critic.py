@@ -7,7 +7,11 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_latent.presets import latent_kwargs
+from sb3_latent.presets import SETTINGS, latent_kwargs
+from sb3_latent.registry import unknown
+
+_OURS = {"features_extractor_class", "features_extractor_kwargs"}
+_GIVEN = {"observation_space", "action_space", "lr_schedule"}
 
 
 class LatentActorCriticPolicy(ActorCriticPolicy):
@@ -35,7 +39,10 @@ class LatentActorCriticPolicy(ActorCriticPolicy):
         preset: str = "vae",
         **settings: Any,
     ) -> None:
-        policy_parameters = inspect.signature(ActorCriticPolicy).parameters
+        policy_parameters = set(inspect.signature(ActorCriticPolicy).parameters) - _OURS
+        for name in settings:
+            if name not in policy_parameters and name not in SETTINGS:
+                raise TypeError(unknown("setting", name, [*SETTINGS, *(policy_parameters - _GIVEN)]))
         policy_settings = {name: value for name, value in settings.items() if name in policy_parameters}
         latent_settings = {name: value for name, value in settings.items() if name not in policy_parameters}
         self._latent_settings = {"preset": preset, **latent_settings}
