@@ -5,9 +5,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from stable_baselines3 import PPO
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.logger import Logger
@@ -39,6 +41,12 @@ def make_model(policy_kwargs: dict[str, Any]) -> PPO:
     model.set_logger(Logger(folder=None, output_formats=[]))
     model.learn(N_SAMPLES)
     return model
+
+
+def act(model: PPO, observations: npt.NDArray[np.uint8]) -> None:
+    """Choose actions 20 times, as in a rollout."""
+    for _ in range(20):
+        model.predict(observations)
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -79,9 +87,7 @@ def main() -> None:
     observations = np.random.default_rng(0).integers(0, 256, (8, 4, 84, 84), dtype=np.uint8)
     update = interleaved({name: model.train for name, model in models.items()}, args.rounds, "updates")
     acting = interleaved(
-        {name: lambda model=model: [model.predict(observations) for _ in range(20)] for name, model in models.items()},
-        5 * args.rounds,
-        "acting",
+        {name: partial(act, model, observations) for name, model in models.items()}, 5 * args.rounds, "acting"
     )
     results = {**ratios(update, "update"), **ratios(acting, "acting")}
     for name, value in results.items():

@@ -23,7 +23,7 @@ from sb3_latent.envs import TINY_BALL_ID
 from sb3_latent.figures import learning_curve
 
 Array = npt.NDArray[np.floating]
-NETWORK = {"trunk": "seed84", "trunk_kwargs": {"channels": [16, 32], "hidden_dim": 128}, "latent_dim": 10}
+NETWORK: dict[str, Any] = {"trunk": "seed84", "trunk_kwargs": {"channels": [16, 32], "hidden_dim": 128}, "latent_dim": 10}
 PPO_KWARGS: dict[str, Any] = {
     "n_steps": 128,
     "batch_size": 256,
@@ -87,7 +87,7 @@ def probe(model: PPO, variant: str, n_steps: int = 400) -> dict[str, float]:
     env.reset()
     latents, states = [], defaultdict(list)
     for _ in range(n_steps):
-        observations, _, _, infos = env.step([env.action_space.sample() for _ in range(16)])
+        observations, _, _, infos = env.step(np.array([env.action_space.sample() for _ in range(16)]))
         if any("terminal_observation" in info for info in infos):
             continue
         with th.no_grad():
@@ -118,9 +118,9 @@ def run(method: str, variant: str, seed: int, n_steps: int, folder: Path) -> dic
     curve, start = Curve(), time.perf_counter()
     model.learn(n_steps, callback=curve, progress_bar=True)
     seconds = time.perf_counter() - start
-    final, _ = evaluate_policy(model, make_env(variant, 16, 10_000 + seed), n_eval_episodes=64)
+    episodes, _ = evaluate_policy(model, make_env(variant, 16, 10_000 + seed), n_eval_episodes=64, return_episode_rewards=True)
     row = {"method": method, "variant": variant, "seed": seed, "n_steps": n_steps, "seconds": round(seconds, 1)}
-    return {**row, "return": float(final), "r2": probe(model, variant), "curve": curve.points}
+    return {**row, "return": float(np.mean(episodes)), "r2": probe(model, variant), "curve": curve.points}
 
 
 def table(runs: list[dict[str, Any]]) -> str:
