@@ -1,8 +1,6 @@
 """What callbacks share: when they look, at which observations, and how they leave the model as it was."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,10 +10,10 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.utils import obs_as_tensor
 
+from sb3_latent.evaluation import evaluating
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.models import get_extractor
 from sb3_latent.types import Observations
@@ -90,7 +88,7 @@ class ObservingCallback(BaseCallback):
     def _look_now(self) -> None:
         if self.model._n_updates == 0:
             return
-        with measuring(self.model.policy):
+        with evaluating(self.model.policy), th.no_grad():
             observations = self._observations()
             if observations is not None:
                 self._looked_at = self.num_timesteps
@@ -128,29 +126,6 @@ def require_at_least(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or value < minimum:
             raise ValueError(f"{name}={value!r} must be an integer of at least {minimum}.")
-
-
-@contextmanager
-def measuring(policy: BasePolicy) -> Iterator[None]:
-    """
-    Evaluation mode without gradients; flags and random states are put back at the end.
-
-    :param policy: what is measured.
-    :return: a context manager.
-    """
-    # Module by module, because ``LatentExtractor.train`` looks for a running algorithm.
-    flags = {module: module.training for module in policy.modules()}
-    numpy_state = np.random.get_state()
-    devices = [policy.device] if policy.device.type == "cuda" else []
-    try:
-        for module in flags:
-            module.training = False
-        with th.no_grad(), th.random.fork_rng(devices):
-            yield
-    finally:
-        np.random.set_state(numpy_state)
-        for module, training in flags.items():
-            module.training = training
 
 
 def rollout_observations(buffer: RolloutBuffer, n_rows: int) -> Arrays:

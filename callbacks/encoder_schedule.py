@@ -62,7 +62,7 @@ class EncoderScheduleCallback(BaseCallback):
         frozen = self._is_frozen()
         changing = [extractor for extractor in get_extractors(self.model) if extractor.frozen != frozen]
         for extractor in changing:
-            (extractor.freeze if frozen else extractor.unfreeze)()
+            extractor.frozen = frozen
         if changing and self.verbose >= 1:
             print(f"Encoder {'frozen' if frozen else 'unfrozen'} at step {self.num_timesteps}")
 

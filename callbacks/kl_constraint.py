@@ -12,7 +12,8 @@ from stable_baselines3.common.distributions import Distribution, kl_divergence
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_latent.callbacks.base import Array, Arrays, evenly_spaced, flush, measuring, require_at_least, rollout_observations
+from sb3_latent.callbacks.base import Array, Arrays, evenly_spaced, flush, require_at_least, rollout_observations
+from sb3_latent.evaluation import evaluating
 
 
 class _Before(NamedTuple):
@@ -110,7 +111,7 @@ class KLConstraintCallback(BaseCallback):
     def _distribution(self, observations: Arrays, masks: Array | None) -> Distribution:
         policy: Any = self.model.policy
         masking = {} if masks is None else {"action_masks": masks}
-        with measuring(policy):
+        with evaluating(policy), th.no_grad():
             distribution: Distribution = policy.get_distribution(obs_as_tensor(observations, self.model.device), **masking)
         # A policy has one such object and fills it anew.
         return copy.copy(distribution)

@@ -6,7 +6,8 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.logger import Image
 
-from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback, measuring, require_at_least
+from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback, require_at_least
+from sb3_latent.evaluation import evaluating
 from sb3_latent.figures import Picture, contact_sheet
 from sb3_latent.saliency import newest_frame, to_uint8
 from sb3_latent.types import Observations
@@ -45,7 +46,7 @@ class ReconstructionCallback(ObservingCallback):
         :raises TypeError: if the model has no encoder.
         :raises ValueError: if it has no decoder of images, or ``n_channels`` does not fit.
         """
-        with measuring(self.model.policy):
+        with evaluating(self.model.policy), th.no_grad():
             nothing = th.zeros(1, self.extractor.features_dim, device=self.model.device)
             images = self._images(self.extractor.decode(nothing))
         if not images:

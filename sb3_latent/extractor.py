@@ -50,7 +50,8 @@ class LatentExtractor(BaseFeaturesExtractor):
         RL optimizer the tasks take a step of their own on the same batch, as SAC+AE does.
     :param auxiliary_optimizer_kwargs: for ``"own_optimizer"``: arguments of Adam (``lr`` may be a schedule), with
         optional ``"encoder"`` and ``"decoder"`` entries for either alone.
-    :param frozen: the encoder never learns and no gradient is computed for it (PPOfixed).
+    :param frozen: the encoder does not learn and no gradient is computed for it (PPOfixed); the attribute of that name
+        may be set at any time.
     :param pretrained: encoder file to start from; survives ``ortho_init=True``.
     :raises ValueError: if a value or a combination cannot work.
     :raises TypeError: if an argument is of the wrong kind.
@@ -92,7 +93,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         self._kappa = kappa
         self._link = AlgorithmLink()
         self._is_pretrained = False
-        self.frozen = False
+        self.frozen = frozen
         self.optimizer: AuxiliaryOptimizer | None = None
         if gradient_mode == "own_optimizer":
             self.optimizer = AuxiliaryOptimizer(self.encoders, self.tasks, auxiliary_optimizer_kwargs or {})
@@ -100,15 +101,19 @@ class LatentExtractor(BaseFeaturesExtractor):
         self._check_trust_region(next(calling_algorithms(), None))
         if pretrained is not None and not is_being_loaded():
             self.load_weights(pretrained)
-        if frozen:
-            self.freeze()
 
     def encode(self, observations: Observations) -> Latent:
         """
         :param observations: as SB3 preprocesses them: images in [0, 1], (B, *observation shape); a dict for a Dict space.
         :return: (B, features_dim) each part: keys one after the other, frames of a stack side by side within.
         """
-        latent: Latent = self.encoders(observations)
+        latent: Latent
+        if self.frozen:
+            # Not `requires_grad_(False)`: TRPO asks every parameter of a policy for its gradient.
+            weights = {name: parameter.detach() for name, parameter in self.encoders.named_parameters()}
+            latent = th.func.functional_call(self.encoders, weights, (observations,))
+        else:
+            latent = self.encoders(observations)
         return latent
 
     def decode(self, z: th.Tensor) -> Observations:
@@ -133,16 +138,6 @@ class LatentExtractor(BaseFeaturesExtractor):
         :return: scalar, the losses weighted by their present coefficients.
         """
         return self.tasks.weighted_sum(self._losses(self.encode(observations), observations, self.tasks.active))
-
-    def freeze(self) -> None:
-        """Stop learning: no gradient reaches the encoder, none is computed."""
-        self.frozen = True
-        self.encoders.requires_grad_(False)
-
-    def unfreeze(self) -> None:
-        """Learn again."""
-        self.frozen = False
-        self.encoders.requires_grad_(True)
 
     def set_progress_remaining(self, progress_remaining: float) -> None:
         """
@@ -228,7 +223,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         :param state: from :meth:`get_extra_state`.
         """
         self.tasks.forget()
-        (self.freeze if state["frozen"] else self.unfreeze)()
+        self.frozen = state["frozen"]
         if self.optimizer is not None and state["optimizer"] is not None:
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
@@ -279,7 +274,7 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     def _pending_loss(self) -> th.Tensor | None:
         observations, self._link.pending = self._link.pending, None
-        if observations is None or self.frozen:
+        if observations is None:
             return None
         with th.enable_grad():
             return self._training_loss(self.encode(observations), observations)

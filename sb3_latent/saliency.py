@@ -1,7 +1,6 @@
 """What an agent's value looks at: the Jacobian of V with respect to the pixels (seed document 000, section 4.4)."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
+from sb3_latent.evaluation import evaluating
 from sb3_latent.types import Observations
 
 Array: TypeAlias = npt.NDArray[np.generic] | th.Tensor
@@ -56,7 +56,7 @@ def value_jacobian(
     policy = model.policy
     inputs = _policy_inputs(policy, observations)
     leaves = _differentiable(policy.observation_space, inputs)
-    with _eval_mode(policy), th.random.fork_rng(_cuda_devices(policy)), th.enable_grad():
+    with evaluating(policy), th.enable_grad():
         for leaf in leaves.values():
             leaf.requires_grad_(True)
         values = _state_value(policy, _with_leaves(inputs, leaves), lstm_states, episode_starts)
@@ -165,23 +165,6 @@ def _gradients(values: th.Tensor, leaves: list[th.Tensor]) -> list[th.Tensor] | 
     if all(gradient is None for gradient in gradients):
         return None
     return [th.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in zip(leaves, gradients, strict=True)]
-
-
-def _cuda_devices(policy: BasePolicy) -> list[th.device]:
-    return [policy.device] if policy.device.type == "cuda" else []
-
-
-@contextmanager
-def _eval_mode(policy: BasePolicy) -> Iterator[None]:
-    """Module by module: ``Module.train`` would overwrite flags that differ between children, or run a subclass's own code."""
-    flags = {module: module.training for module in policy.modules()}
-    try:
-        for module in flags:
-            module.training = False
-        yield
-    finally:
-        for module, training in flags.items():
-            module.training = training
 
 
 def _state_value(

@@ -20,9 +20,9 @@ LAYERS = (
     ("hook", "link"),
     ("tasks", "optimizer"),
     ("extractor",),
-    ("presets",),
+    ("models", "presets"),
     ("policies",),
-    ("checkpoint", "frames", "pretrain", "saliency", "figures", "envs"),
+    ("checkpoint", "evaluation", "frames", "pretrain", "representation", "saliency", "figures", "sheets", "envs"),
     ("callbacks",),
     ("zoo_configs",),
 )

@@ -146,10 +146,15 @@ def test_all_tasks_of_a_key_see_one_sample():
 
 def test_a_frozen_extractor_computes_no_gradient_for_its_encoder():
     extractor, observations = tiny(SMALL, "vae", frozen=True), batch_of(SMALL)
-    assert not extractor(observations).requires_grad
-    assert not any(p.requires_grad for p in extractor.encoders.parameters())
-    extractor.unfreeze()
-    assert extractor(observations).requires_grad and not extractor.frozen
+    assert not extractor.train()(observations).requires_grad
+    extractor.frozen = False
+    assert extractor(observations).requires_grad
+
+
+def test_saliency_sees_through_a_frozen_extractor_in_evaluation_mode():
+    extractor, observations = tiny(SMALL, "vae", frozen=True).eval(), batch_of(SMALL).requires_grad_()
+    (gradient,) = th.autograd.grad(extractor(observations).sum(), observations)
+    assert gradient.any()
 
 
 # ---------------------------------------------------------------------- frames

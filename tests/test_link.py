@@ -169,6 +169,29 @@ def test_each_extractor_is_bound_to_the_algorithm_that_owns_it(outer, inner, mod
         assert trained and all(extractor._link.algorithm is one for extractor in trained)
 
 
+class WakesAnother(BaseCallback):
+    """Puts a foreign model into training mode, as an evaluation with batch statistics would."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def _on_rollout_end(self):
+        self.other.policy.set_training_mode(True)
+
+    def _on_step(self):
+        return True
+
+
+@pytest.mark.parametrize("has_trained", [True, False])
+def test_a_foreign_algorithm_on_the_call_stack_is_not_taken_for_the_owner(has_trained):
+    model, other = (make_model("PPO", tiny("vae", gradient_mode="own_optimizer")) for _ in range(2))
+    if has_trained:
+        model.learn(32)
+    other.learn(32, callback=WakesAnother(model))
+    assert get_extractor(model)._link.algorithm is (model if has_trained else None)
+
+
 def test_a_new_owner_takes_over_and_the_old_one_lets_go():
     """A policy handed from one algorithm to another: tasks step once a gradient step, not once an owner."""
     first, second = (make_model("PPO", tiny("vae", gradient_mode="own_optimizer")) for _ in range(2))

@@ -154,8 +154,8 @@ def test_freezing_in_the_middle_stops_and_resumes_learning():
     encoders = get_extractor(model).encoders
     model.learn(32)
     states = [[p.clone() for p in encoders.parameters()]]
-    for switch in (get_extractor(model).freeze, get_extractor(model).unfreeze):
-        switch()
+    for frozen in (True, False):
+        get_extractor(model).frozen = frozen
         model.learn(32)
         states.append([p.clone() for p in encoders.parameters()])
     assert all(map(th.equal, states[0], states[1]))

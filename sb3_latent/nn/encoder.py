@@ -1,5 +1,6 @@
 """An encoder is a trunk and a head."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,9 +44,9 @@ class Encoder(nn.Module):
             "frame_shape": list(spec.frame_shape),
             "latent_dim": latent_dim,
             "trunk": trunk,
-            "trunk_kwargs": dict(trunk_kwargs),
+            "trunk_kwargs": {**_defaults(type(self.trunk)), **trunk_kwargs},
             "head": head,
-            "head_kwargs": dict(head_kwargs),
+            "head_kwargs": {**_defaults(HEADS.get(head)), **head_kwargs},
         }
         self.head = HEADS.make(head, self.trunk.out_dim, latent_dim, kwargs=head_kwargs)
 
@@ -61,3 +62,8 @@ class Encoder(nn.Module):
         """
         latent: Latent = self.head(self.trunk(frames))
         return latent
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    parameters = inspect.signature(cls).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}

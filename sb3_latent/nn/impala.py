@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch as th
 from torch import nn
-from torch.nn import functional as F
 
 from sb3_latent.nn.trunk import TRUNKS, Trunk, require_image
 
@@ -20,16 +19,19 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.residual = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """
         :param inputs: (B, channels, H, W).
         :return: the same shape.
         """
-        hidden = self.first(F.relu(inputs))
-        residual: th.Tensor = self.second(F.relu(hidden))
+        residual: th.Tensor = self.residual(inputs)
         return inputs + residual
 
 

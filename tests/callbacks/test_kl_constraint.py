@@ -235,6 +235,18 @@ def test_exploration_after_a_rejection_is_that_of_the_restored_policy():
     assert max(differences) == 0
 
 
+def test_what_changes_between_two_runs_is_not_undone():
+    constraint = KLConstraintCallback(delta_target=NEVER)
+    model = make_model("PPO", tiny("vae")).learn(16, callback=constraint)
+    constraint.delta_target = ALWAYS
+    with th.no_grad():
+        model.policy.action_net.bias += th.tensor([0.0, 1.0, 2.0])
+    changed = model.policy.action_net.bias.clone()
+    model.learn(16, callback=constraint)
+    assert constraint.n_restored == 1
+    assert th.equal(model.policy.action_net.bias, changed)
+
+
 def test_other_callbacks_keep_working_beside_it():
     model = make_model("PPO", tiny("vae"))
     model.learn(48, callback=[KLConstraintCallback(ALWAYS), LatentMetricsCallback(every=16), KLConstraintCallback(NEVER)])

@@ -297,7 +297,7 @@ def plant(model):
     with th.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
-    get_extractor(model).freeze()
+    get_extractor(model).frozen = True
     return model
 
 
