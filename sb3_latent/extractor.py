@@ -1,6 +1,5 @@
 """The one features extractor: encoders, auxiliary tasks, and the hook between them and SB3."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sb3_latent.nn import ObservationEncoder
 from sb3_latent.optimizer import AuxiliaryOptimizer
 from sb3_latent.tasks import TaskSet
 from sb3_latent.types import Coefficient, GradientMode, Latent, Observations
-from sb3_latent.weights import read_weights
+from sb3_latent.weights import read_weights, under
 
 
 class LatentExtractor(BaseFeaturesExtractor):
@@ -166,8 +165,8 @@ class LatentExtractor(BaseFeaturesExtractor):
         :raises ValueError: if it is corrupt, foreign or of another architecture; says what differs.
         """
         tensors = read_weights(path, self.architecture)
-        self.encoders.load_state_dict(_under("encoders.", tensors))
-        self.tasks.load_if_fitting(_under("tasks.", tensors))
+        self.encoders.load_state_dict(under("encoders.", tensors))
+        self.tasks.load_if_fitting(under("tasks.", tensors))
         self._is_pretrained = True
 
     def forward(self, observations: Observations) -> th.Tensor:
@@ -210,6 +209,13 @@ class LatentExtractor(BaseFeaturesExtractor):
             self.encoders.apply(fn)
         return self
 
+    def _apply(self, fn: Callable[[th.Tensor], th.Tensor], recurse: bool = True) -> "LatentExtractor":
+        """Every device move of torch ends here; Adam's moments go along."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(self.optimizer.state_dict())
+        return self
+
     def get_extra_state(self) -> dict[str, Any]:
         """
         :return: what parameters and buffers do not hold; goes wherever the weights go.
@@ -225,7 +231,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         self.tasks.forget()
         self.frozen = state["frozen"]
         if self.optimizer is not None and state["optimizer"] is not None:
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            self.optimizer.load_state_dict(state["optimizer"])
 
     def _losses(self, latent: Latent, observations: Observations, labels: Iterable[str]) -> dict[str, th.Tensor]:
         losses: dict[str, th.Tensor] = self.tasks(self.encoders.split(latent), self.encoders.frames(observations), labels)
@@ -289,7 +295,3 @@ class LatentExtractor(BaseFeaturesExtractor):
         loss = self._pending_loss()
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
-
-
-def _under(prefix: str, tensors: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,5 +1,6 @@
 """The optimizer of gradient mode ``own_optimizer``."""
 
+import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -66,9 +67,9 @@ class AuxiliaryOptimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        :param state: from :meth:`state_dict`.
+        :param state: from :meth:`state_dict`; copied, and cast to device and type of the parameters.
         """
-        self._adam.load_state_dict(state)
+        self._adam.load_state_dict(copy.deepcopy(state))
 
 
 def _check_adam(part: str, values: Mapping[str, Any]) -> None:

@@ -73,6 +73,15 @@ def differences(here: Any, there: Any, where: str = "") -> list[str]:
     return lines
 
 
+def under(prefix: str, tensors: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
+    """
+    :param prefix: of the names wanted.
+    :param tensors: weights by name.
+    :return: those under the prefix, by the rest of their names.
+    """
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _read(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no encoder file {path}; write one with save_encoder or pretrain_encoder.")

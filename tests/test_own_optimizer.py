@@ -151,3 +151,12 @@ def test_joint_clip_factor_shrinks_as_the_coefficient_grows(preset, norms):
     assert factors[100.0] / factors[1000.0] == pytest.approx(10, rel=0.02)
     for coef in factors:
         assert (heads[coef] / heads[0.0]).item() == pytest.approx(factors[coef] / factors[0.0], rel=1e-4)
+
+
+def test_moments_follow_their_parameters():
+    """A move to another type ends in the same function of torch as a move to another device."""
+    model = make_model("PPO", own("ae", 1.0))
+    model.learn(ALGORITHMS["PPO"].n_timesteps)
+    extractor = stepped_extractor(model, model.policy.optimizer).double()
+    moments = [state["exp_avg"] for state in extractor.optimizer.state_dict()["state"].values()]
+    assert moments and all(moment.dtype == th.float64 for moment in moments)
