@@ -53,7 +53,8 @@ model.learn(n_steps, callback=callbacks, reset_num_timesteps=False, progress_bar
 
 model.save(args.folder / "model")
 agent_sheet(model, env, args.folder / "contact_sheet.png")
-learning_curve({"PPO + VAE": [read_monitor(monitor)]}, args.folder / "learning_curve.png", title="BreakoutNoFrameskip-v4")
+curve = {"PPO + VAE": [read_monitor(monitor)]}
+learning_curve(curve, args.folder / "learning_curve.png", title="BreakoutNoFrameskip-v4", xlabel="Game frames, 4 a step")
 
 print(f"""
 {model.num_timesteps:,} steps in {(time.perf_counter() - start) / 60:.1f} minutes. In {args.folder}:
