@@ -13,6 +13,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.utils import obs_as_tensor
 
+from sb3_latent.checks import whole_number
 from sb3_latent.evaluation import evaluating
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.models import get_extractor
@@ -41,8 +42,7 @@ class ObservingCallback(BaseCallback):
 
     def __init__(self, every: int, n_observations: int, verbose: int = 0) -> None:
         super().__init__(verbose)
-        require_at_least(1, every=every)
-        self.every = every
+        self.every = whole_number("every", every)
         self.n_observations = n_observations
         self._looked_at = 0
         self._recent: Arrays | None = None
@@ -51,6 +51,10 @@ class ObservingCallback(BaseCallback):
     def extractor(self) -> LatentExtractor:
         """:return: the extractor that the model learns with."""
         return get_extractor(self.model)
+
+    def _record(self, name: str, value: float) -> None:
+        """SB3's tables cut names at 36 characters and fail where two become equal, so those that hold a key are left out."""
+        self.logger.record(name, value, exclude=("stdout", "log") if name.count("/") > 1 else None)
 
     @abstractmethod
     def _look(self, observations: Observations) -> None:
@@ -115,17 +119,6 @@ def flush(callback: BaseCallback) -> None:
     """
     if callback.logger.name_to_value:
         callback.logger.dump(callback.num_timesteps)
-
-
-def require_at_least(minimum: int, **values: int) -> None:
-    """
-    :param minimum: the smallest value allowed.
-    :param values: arguments by name.
-    :raises ValueError: if one is no integer or too small.
-    """
-    for name, value in values.items():
-        if not isinstance(value, int) or value < minimum:
-            raise ValueError(f"{name}={value!r} must be an integer of at least {minimum}.")
 
 
 def rollout_observations(buffer: RolloutBuffer, n_rows: int) -> Arrays:

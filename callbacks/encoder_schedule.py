@@ -7,7 +7,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from sb3_latent.callbacks.base import require_at_least
+from sb3_latent.checks import whole_number
 from sb3_latent.models import get_extractors
 
 
@@ -35,8 +35,7 @@ class EncoderScheduleCallback(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         settings = {"freeze_at": freeze_at, "unfreeze_at": unfreeze_at, "alternate": alternate}
-        given = {name: value for name, value in settings.items() if value is not None}
-        require_at_least(1, **given)
+        given = {name: whole_number(name, value) for name, value in settings.items() if value is not None}
         if not given:
             raise ValueError("EncoderScheduleCallback has nothing to do; give freeze_at, unfreeze_at or alternate.")
         if alternate is not None and len(given) > 1:

@@ -12,7 +12,8 @@ from stable_baselines3.common.distributions import Distribution, kl_divergence
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_latent.callbacks.base import Array, Arrays, evenly_spaced, flush, require_at_least, rollout_observations
+from sb3_latent.callbacks.base import Array, Arrays, evenly_spaced, flush, rollout_observations
+from sb3_latent.checks import whole_number
 from sb3_latent.evaluation import evaluating
 
 
@@ -49,9 +50,8 @@ class KLConstraintCallback(BaseCallback):
         super().__init__(verbose)
         if not delta_target > 0:
             raise ValueError(f"delta_target={delta_target} must be positive, e.g. 0.01 nats.")
-        require_at_least(1, n_observations=n_observations)
         self.delta_target = delta_target
-        self.n_observations = n_observations
+        self.n_observations = whole_number("n_observations", n_observations)
         self.n_restored = 0
         self._before: _Before | None = None
 
@@ -91,7 +91,7 @@ class KLConstraintCallback(BaseCallback):
         if before is None:
             return
         kl = mean_kl(before.distribution, self._distribution(before.observations, before.action_masks))
-        if kl > self.delta_target:
+        if not kl <= self.delta_target:
             self._restore(before)
             if self.verbose >= 1:
                 print(f"Update before step {self.num_timesteps} undone: KL {kl:.3g} > {self.delta_target:g}")

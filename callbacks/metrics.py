@@ -4,7 +4,8 @@ import warnings
 
 import torch as th
 
-from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback, require_at_least
+from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback
+from sb3_latent.checks import whole_number
 from sb3_latent.representation import active_units, collapse, dead_units, effective_rank, kl_per_dimension, relu_outputs
 from sb3_latent.types import Latent, Observations
 
@@ -39,9 +40,8 @@ class LatentMetricsCallback(ObservingCallback):
 
     def __init__(self, every: int = 2_000, n_observations: int = 256, patience: int = 5, verbose: int = 0) -> None:
         super().__init__(every, n_observations, verbose)
-        require_at_least(2, n_observations=n_observations)
-        require_at_least(1, patience=patience)
-        self.patience = patience
+        whole_number("n_observations", n_observations, 2)
+        self.patience = whole_number("patience", patience)
         self._n_collapsed: dict[str, int] = {}
 
     def _on_training_start(self) -> None:
@@ -58,10 +58,6 @@ class LatentMetricsCallback(ObservingCallback):
             self._record_latent(latent, suffix)
             self._record_dead_units(activations, suffix)
             self._warn_if_collapsed(name, latent)
-
-    def _record(self, name: str, value: float) -> None:
-        """SB3's tables cut names at 36 characters and fail where two become equal, so those that hold a key are left out."""
-        self.logger.record(name, value, exclude=("stdout", "log") if name.count("/") > 1 else None)
 
     def _record_training(self) -> None:
         tasks, balance = self.extractor.tasks, self.extractor.balance

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.logger import Image
 
-from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback, require_at_least
+from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback
+from sb3_latent.checks import whole_number
 from sb3_latent.evaluation import evaluating
 from sb3_latent.figures import Picture, contact_sheet
-from sb3_latent.saliency import newest_frame, to_uint8
+from sb3_latent.saliency import newest_pictures
 from sb3_latent.types import Observations
 
 
@@ -36,8 +36,7 @@ class ReconstructionCallback(ObservingCallback):
         n_channels: int | None = None,
         verbose: int = 0,
     ) -> None:
-        super().__init__(every, n_images, verbose)
-        require_at_least(1, n_images=n_images)
+        super().__init__(every, whole_number("n_images", n_images), verbose)
         self.folder = None if folder is None else Path(folder)
         self.n_channels = n_channels
 
@@ -60,7 +59,7 @@ class ReconstructionCallback(ObservingCallback):
         for name, reconstruction in self._images(self.extractor.decode(self.extractor.encode(observations).mean)).items():
             suffix, prefix = (f"/{name}", f"{name}: ") if len(self.extractor.encoders) > 1 else ("", "")
             error = float((reconstruction - targets[name]).square().mean())
-            self.logger.record(f"reconstruction/mse{suffix}", error)
+            self._record(f"reconstruction/mse{suffix}", error)
             rows[f"{prefix}newest frame"] = self._newest_frames(name, targets[name])
             rows[f"{prefix}reconstruction"] = self._newest_frames(name, reconstruction)
         path = None if self.folder is None else self.folder / f"reconstruction_{self.num_timesteps}.png"
@@ -79,4 +78,4 @@ class ReconstructionCallback(ObservingCallback):
         n_channels = self.n_channels
         if n_channels is None and spec.n_frames > 1:
             n_channels = spec.frame_shape[0]
-        return [to_uint8(newest_frame(image, n_channels)) for image in images.clamp(0, 1).cpu().numpy().astype(np.float32)]
+        return newest_pictures(images, n_channels)

@@ -10,7 +10,8 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
-from sb3_latent.callbacks.base import TEXT_FORMATS, flush, require_at_least
+from sb3_latent.callbacks.base import TEXT_FORMATS, flush
+from sb3_latent.checks import whole_number
 from sb3_latent.figures import Picture, contact_sheet
 from sb3_latent.saliency import newest_frame, overlay, to_uint8, value_jacobian
 
@@ -40,9 +41,8 @@ class JacobianSaliencyCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        require_at_least(1, every=every, n_frames=n_frames)
-        self.every = every
-        self.n_frames = n_frames
+        self.every = whole_number("every", every)
+        self.n_frames = whole_number("n_frames", n_frames)
         self.folder = None if folder is None else Path(folder)
         self.n_channels = n_channels
 

@@ -19,7 +19,7 @@ parser.add_argument("--env", default="BreakoutNoFrameskip-v4", help="Atari game 
 parser.add_argument("--steps", type=int, default=10_000_000, help="environment steps (default: %(default)s, Table 2)")
 parser.add_argument("--n-envs", type=int, default=16, help="parallel environments (default: %(default)s, Table 2)")
 parser.add_argument("--n-steps", type=int, default=2048, help="steps in a rollout (default: %(default)s, Table 2)")
-parser.add_argument("--n-frames", type=int, default=25_000, help="frames for the VAE (default: %(default)s, section 4.2)")
+parser.add_argument("--n-frames", type=int, default=25_000, help="frames for the VAE (default: %(default)s, section 4.1)")
 parser.add_argument("--n-epochs", type=int, default=100, help="epochs of the VAE (default: %(default)s, Table 1)")
 parser.add_argument("--player", type=Path, help="PPO model that records the frames, as in the paper (default: random play)")
 parser.add_argument("--folder", type=Path, default=Path("runs/ppo_adapt"), help="output (default: %(default)s)")

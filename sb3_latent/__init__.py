@@ -11,6 +11,7 @@ from sb3_latent.policies import LatentActorCriticPolicy
 from sb3_latent.presets import (
     latent_kwargs,
     list_heads,
+    list_losses,
     list_presets,
     list_tasks,
     list_trunks,
@@ -31,6 +32,7 @@ __all__ = [
     "get_extractors",
     "latent_kwargs",
     "list_heads",
+    "list_losses",
     "list_presets",
     "list_tasks",
     "list_trunks",

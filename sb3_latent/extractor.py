@@ -18,7 +18,7 @@ from sb3_latent.nn import ObservationEncoder
 from sb3_latent.optimizer import AuxiliaryOptimizer
 from sb3_latent.tasks import TaskSet
 from sb3_latent.types import Coefficient, GradientMode, Latent, Observations
-from sb3_latent.weights import read_weights, under
+from sb3_latent.weights import restore
 
 
 class LatentExtractor(BaseFeaturesExtractor):
@@ -29,7 +29,8 @@ class LatentExtractor(BaseFeaturesExtractor):
     neither rollouts nor ``predict`` nor target networks ever run a decoder. Drop-in for ``features_extractor_class`` of
     every SB3 and sb3-contrib algorithm; :func:`sb3_latent.latent_kwargs` writes the arguments.
 
-    :param observation_space: image, vector or Dict of them. Every key of a Dict has an encoder of its own.
+    :param observation_space: image, vector or Dict of them. Every key of a Dict has an encoder of its own. Pixels are looked
+        at once, in the first batch that is not black.
     :param latent_dim: length of a latent; 20 in Table 1 of seed document 000.
     :param trunk: name or dotted path for images; None takes ``"nature"`` for images. Vectors take ``"mlp"``.
     :param trunk_kwargs: further arguments of the trunk of images.
@@ -41,8 +42,9 @@ class LatentExtractor(BaseFeaturesExtractor):
     :param tasks: tasks by name or dotted path, each with its arguments.
     :param include: keys of a Dict observation that have tasks; None for all.
     :param exclude: keys of a Dict observation that have none.
-    :param coefs: coefficient of each loss, a number or a schedule; what is not named keeps its default, 1 / number of
-        features of a frame. ``"recon/camera"`` is the reconstruction of key ``camera``, ``"recon"`` that of all keys.
+    :param coefs: coefficient of each loss, a number or a schedule; what is not named keeps its task's default, 1 / number
+        of features of a frame for reconstruction. ``"recon/camera"`` is the reconstruction of key ``camera``, ``"recon"``
+        that of all keys.
     :param beta: weight of the KL against the reconstruction in the default coefficients (beta-VAE, Higgins et al. 2017).
     :param kappa: factor on the RL gradient at the latent (seed 000, eq. 3): a number, a schedule or ``"auto"``.
     :param gradient_mode: ``"joint"``: one backward, one clip, one optimizer; ``"own_optimizer"``: after each step of the
@@ -153,20 +155,18 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """:return: what two encoders must share for their weights to fit, as plain data."""
-        return self.encoders.architecture
+        """:return: what encoders and tasks are, as plain data; weights fit where it is the same."""
+        return {"encoders": self.encoders.architecture, "tasks": self.tasks.architecture}
 
     def load_weights(self, path: str | Path) -> None:
         """
-        Take over an encoder file, and its decoders where they fit.
+        Take over an encoder file, and its decoders where the tasks are the same; warns where they are not.
 
         :param path: a file written by ``save_encoder`` or ``pretrain_encoder``.
         :raises FileNotFoundError: if there is none.
         :raises ValueError: if it is corrupt, foreign or of another architecture; says what differs.
         """
-        tensors = read_weights(path, self.architecture)
-        self.encoders.load_state_dict(under("encoders.", tensors))
-        self.tasks.load_if_fitting(under("tasks.", tensors))
+        restore(path, self.encoders, self.tasks)
         self._is_pretrained = True
 
     def forward(self, observations: Observations) -> th.Tensor:
@@ -184,7 +184,8 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     def train(self, mode: bool = True) -> "LatentExtractor":
         """
-        SB3 calls this at both ends of ``train()``: the beginning finds the algorithm, the end reads pending alarms.
+        SB3 calls this when it begins to train, where the algorithm is found, and when it begins to act. Both look whether
+        the losses so far were finite.
 
         :param mode: training or evaluation.
         :return: self.
@@ -221,6 +222,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         :return: what parameters and buffers do not hold; goes wherever the weights go.
         :raises FloatingPointError: after a loss that was not finite, so that no good checkpoint is overwritten.
         """
+        self.tasks.raise_if_not_finite(self._link.num_timesteps)
         self.tasks.raise_if_failed()
         return {"frozen": self.frozen, "optimizer": None if self.optimizer is None else self.optimizer.state_dict()}
 

@@ -8,6 +8,8 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space_channels_first
 
+from sb3_latent.checks import whole_number
+
 MAX_CHANNELS = 12
 
 
@@ -98,6 +100,8 @@ def array_specs(space: spaces.Space[Any], per_frame: bool, n_frames: int | None)
     """
     if not per_frame and n_frames is not None:
         raise ValueError(f"n_frames={n_frames} means nothing with per_frame=False; drop it or pass per_frame=True.")
+    if n_frames is not None:
+        n_frames = whole_number("n_frames", n_frames)
     arrays = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
     specs = {name: _array_spec(name, array, per_frame, n_frames) for name, array in arrays.items()}
     if per_frame and n_frames is None and not any(spec.is_image for spec in specs.values()):
@@ -139,7 +143,7 @@ def _stack_length(name: str, channels: int, n_frames: int | None) -> int:
 
 
 def _divided(name: str, length: int, n_frames: int) -> int:
-    if n_frames < 1 or length % n_frames:
+    if length % n_frames:
         raise ValueError(f"{name!r}: n_frames={n_frames} does not divide the {length} stacked channels; pass a divisor.")
     return n_frames
 

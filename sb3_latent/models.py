@@ -16,7 +16,7 @@ def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentE
     :raises TypeError: if there is none.
     """
     policy = model.policy if isinstance(model, BaseAlgorithm) else model
-    online = [getattr(policy, name, None) for name in ("features_extractor", "critic", "q_net", "quantile_net", "actor")]
+    online = [getattr(policy, name, None) for name in ("vf_features_extractor", "critic", "q_net", "quantile_net", "actor")]
     parts = [part for part in [*online, policy] if isinstance(part, nn.Module)]
     extractors = [module for part in parts for module in part.modules() if isinstance(module, LatentExtractor)]
     if not extractors:

@@ -26,6 +26,11 @@ class AuxiliaryOptimizer:
     """
 
     def __init__(self, encoders: nn.Module, tasks: nn.Module, kwargs: Mapping[str, Any]) -> None:
+        for part in ("encoder", "decoder"):
+            if not isinstance(kwargs.get(part, {}), Mapping):
+                raise TypeError(
+                    f"auxiliary_optimizer_kwargs[{part!r}]={kwargs[part]!r} must be a dictionary of Adam's arguments."
+                )
         shared = {name: value for name, value in kwargs.items() if name not in ("encoder", "decoder")}
         modules = {"encoder": encoders, "decoder": tasks}
         settings = {part: {"lr": 1e-3, **shared, **kwargs.get(part, {})} for part in modules}

@@ -8,7 +8,7 @@ from typing import Any
 from sb3_latent.auxiliary import TASKS
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.hook import check_gradient_mode, coefficient, fixed_kappa
-from sb3_latent.nn import HEADS, TRUNKS
+from sb3_latent.nn import HEADS, LIKELIHOODS, TRUNKS
 from sb3_latent.registry import unknown
 from sb3_latent.tasks import task_names
 
@@ -20,7 +20,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # No task: the control for all others, through the same bottleneck.
     "cnn": {"head": "deterministic"},
     "ae": {"head": "deterministic", "tasks": {"recon": {}}},
-    # Ghosh et al. 2020, arXiv:1903.12436, with the weight decay that SAC+AE puts on its decoder left to the optimizer.
+    # Ghosh et al. 2020, arXiv:1903.12436. The decoder's weight decay of SAC+AE needs gradient_mode="own_optimizer" and
+    # auxiliary_optimizer_kwargs={"decoder": {"weight_decay": 1e-7}}; in "joint" mode it would decay the policy as well.
     "rae": {"head": "deterministic", "tasks": {"recon": {}, "latent_l2": {}}},
     "vae": _VAE,
     # Higgins et al. 2017; 4 is the smallest beta > 1 that they show to disentangle.
@@ -69,6 +70,11 @@ def list_heads() -> list[str]:
     return HEADS.names()
 
 
+def list_losses() -> list[str]:
+    """:return: names for the ``loss`` of task ``"recon"``."""
+    return LIKELIHOODS.names()
+
+
 def list_tasks() -> list[str]:
     """:return: names for ``tasks``."""
     return TASKS.names()
@@ -100,7 +106,7 @@ def extractor_settings(preset: str, **overrides: Any) -> dict[str, Any]:
         settings |= {"coefs": coefs} if coefs else {}
     _check_names(settings)
     if "beta" in overrides and "kl" in (settings.get("coefs") or {}):
-        raise ValueError(f"beta={overrides['beta']} means nothing where coefs names 'kl'; pass coefs={{'kl': ...}} alone.")
+        raise ValueError(f"beta={overrides['beta']} means nothing beside coefs['kl'], set by you or {preset!r}; set that one.")
     return settings
 
 
@@ -160,6 +166,6 @@ def _check_names(settings: Mapping[str, Any]) -> None:
     if not isinstance(coefs, Mapping):
         raise TypeError(f"coefs must map losses to coefficients, e.g. {{'recon': 0.1}}, not {coefs!r}.")
     for label, value in coefs.items():
-        if label.partition("/")[0] not in labels:
+        if not isinstance(label, str) or label.partition("/")[0] not in labels:
             raise ValueError(unknown("coefficient", label, labels))
         coefficient(f"coefs[{label!r}]", value, 1.0)

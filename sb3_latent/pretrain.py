@@ -23,7 +23,7 @@ from sb3_latent.figures import contact_sheet
 from sb3_latent.files import atomic_path
 from sb3_latent.frames import FrameSet
 from sb3_latent.presets import extractor_settings
-from sb3_latent.saliency import newest_frame, to_uint8
+from sb3_latent.saliency import newest_pictures
 from sb3_latent.weights import differences
 
 Indices: TypeAlias = npt.NDArray[np.int64]
@@ -273,8 +273,8 @@ def _pictures(trainer: _Trainer) -> dict[str, list[npt.NDArray[np.uint8]]]:
     with th.no_grad():
         reconstructions = trainer.extractor.decode(trainer.extractor.encode(observations).mean)
     assert isinstance(reconstructions, th.Tensor)
-    batches = {"Frame": observations, "Reconstruction": reconstructions.clamp(0, 1)}
-    return {title: [to_uint8(newest_frame(image)) for image in batch.cpu().numpy()] for title, batch in batches.items()}
+    batches = {"Frame": observations, "Reconstruction": reconstructions}
+    return {title: newest_pictures(batch) for title, batch in batches.items()}
 
 
 def _checked_path(path: str | Path | None) -> Path | None:

@@ -106,6 +106,16 @@ def to_uint8(frame: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     return np.rint(255 * pixels).astype(np.uint8)
 
 
+def newest_pictures(images: th.Tensor, n_channels: int | None = None) -> list[npt.NDArray[np.uint8]]:
+    """
+    :param images: (B, C, H, W) or (B, H, W, C), preprocessed or reconstructed; values beyond [0, 1] are cut off.
+    :param n_channels: see :func:`newest_frame`.
+    :return: the newest frame of each.
+    """
+    arrays = images.detach().clamp(0, 1).cpu().numpy()
+    return [to_uint8(newest_frame(image, n_channels)) for image in arrays]
+
+
 def overlay(frame: npt.NDArray[np.generic], saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     """
     Draw a saliency map as seed document 000 does in figure 4: values above their mean are added to the blue channel.

@@ -12,11 +12,16 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.figures import Picture, contact_sheet
 from sb3_latent.models import get_extractor
-from sb3_latent.saliency import newest_frame, overlay, to_uint8, value_jacobian
+from sb3_latent.saliency import newest_frame, newest_pictures, overlay, to_uint8, value_jacobian
 
 
 def agent_sheet(
-    model: BaseAlgorithm, env: VecEnv, path: str | Path | None = None, n_images: int = 6, every: int = 20
+    model: BaseAlgorithm,
+    env: VecEnv,
+    path: str | Path | None = None,
+    n_images: int = 6,
+    every: int = 20,
+    n_channels: int | None = None,
 ) -> Picture:
     """
     Let a model with a decoder of images play, and draw what it meets: frame, reconstruction, Jacobian saliency of V.
@@ -26,18 +31,21 @@ def agent_sheet(
     :param path: PNG to write; None writes none.
     :param n_images: moments to draw.
     :param every: steps between two moments.
+    :param n_channels: channels of one frame, see :func:`~sb3_latent.saliency.newest_frame`.
     :return: the sheet, (height, width, 3).
-    :raises TypeError: if the model has no extractor of ours.
+    :raises TypeError: if the model has no extractor of ours, or its observation is no image.
     :raises ValueError: if the extractor has no decoder.
     """
+    if len(model.observation_space.shape or ()) != 3:
+        raise TypeError(f"agent_sheet draws an image, but the observation is {model.observation_space}; use the callbacks.")
     observations = _moments(model, env, n_images, every)
     reconstructions = _reconstructions(model, observations)
     jacobians: Any = value_jacobian(model, observations)
-    frames = [newest_frame(image) for image in observations]
-    saliencies = [newest_frame(image) for image in jacobians.cpu().numpy()]
+    frames = [newest_frame(image, n_channels) for image in observations]
+    saliencies = [newest_frame(image, n_channels) for image in jacobians.cpu().numpy()]
     rows = {
         "newest frame": [to_uint8(frame) for frame in frames],
-        "reconstruction": [to_uint8(newest_frame(image)) for image in reconstructions],
+        "reconstruction": newest_pictures(reconstructions, n_channels),
         "|dV/dx|, above its mean in blue": [overlay(*pair) for pair in zip(frames, saliencies, strict=True)],
     }
     return contact_sheet(rows, path)
@@ -45,19 +53,20 @@ def agent_sheet(
 
 def _moments(model: BaseAlgorithm, env: VecEnv, n_images: int, every: int) -> npt.NDArray[Any]:
     observations: Any = env.reset()
-    moments = []
-    for _ in range(n_images):
-        for _ in range(every):
-            actions, _ = model.predict(observations)
-            observations, *_ = env.step(actions)
-        moments.append(observations[0])
+    state, starts, moments = None, np.ones(env.num_envs, dtype=bool), []
+    for step in range(1, n_images * every + 1):
+        actions, state = model.predict(observations, state, starts)
+        observations, _, starts, _ = env.step(actions)
+        if step % every == 0:
+            moments.append(observations[0])
     return np.stack(moments)
 
 
-def _reconstructions(model: BaseAlgorithm, observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _reconstructions(model: BaseAlgorithm, observations: npt.NDArray[Any]) -> th.Tensor:
     policy, extractor = model.policy, get_extractor(model)
     inputs, _ = policy.obs_to_tensor(observations)
     with th.no_grad():
         latent = extractor.encode(preprocess_obs(inputs, policy.observation_space, policy.normalize_images))
         images: Any = extractor.decode(latent.mean)
-    return np.asarray(images.clamp(0, 1).cpu().numpy(), np.float32)
+    assert isinstance(images, th.Tensor)
+    return images

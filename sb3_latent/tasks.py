@@ -48,6 +48,7 @@ class TaskSet(nn.Module):
         self.by_key = nn.ModuleDict()
         self._addresses: dict[str, tuple[str, str]] = {}
         defaults: dict[str, float] = {}
+        beta_is_read = beta == 1
         with forked_rng():
             for key in keys:
                 encoder = encoders[key]
@@ -60,6 +61,10 @@ class TaskSet(nn.Module):
                     label = f"{name}/{key}" if len(encoders) > 1 else name
                     self._addresses[label] = (key, name)
                     defaults[label] = task.default_coef(beta)
+                    beta_is_read |= task.default_coef(1.0) != defaults[label]
+        if not beta_is_read:
+            raise ValueError(f"beta={beta} weighs the KL, but no task reads it (tasks: {names or 'none'}); drop it.")
+        self.architecture = {key: {name: dict(kwargs or {}) for name, kwargs in tasks.items()} for key in keys if tasks}
         self._schedules = {**defaults, **_by_label(coefs, self._addresses)}
         self._coefs: dict[str, float] = {}
         self._failure: str | None = None
@@ -181,16 +186,6 @@ class TaskSet(nn.Module):
             raise ValueError(f"no task reconstructs (tasks: {self.labels or 'none'}); use a preset with 'recon', e.g. 'vae'.")
         return {key: task.decode(latents[key]) for key, task in decoders.items()}
 
-    def load_if_fitting(self, tensors: Mapping[str, th.Tensor]) -> None:
-        """
-        Take over decoders that another model trained, all or none.
-
-        :param tensors: their weights by name; left alone unless every weight here has one of its shape.
-        """
-        own = self.state_dict()
-        if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in own.items()):
-            self.load_state_dict({name: tensors[name] for name in own})
-
     def _task(self, label: str) -> AuxiliaryTask:
         key, name = self._addresses[label]
         task = self.by_key[key].get_submodule(name)
@@ -231,6 +226,8 @@ def task_names(tasks: Mapping[str, Any]) -> list[str]:
 def _chosen(keys: list[str], include: Iterable[str] | None, exclude: Iterable[str]) -> list[str]:
     wanted = keys if include is None else list(include)
     unwanted = list(exclude)
+    if isinstance(include, str) or isinstance(exclude, str):
+        raise TypeError("include and exclude are lists of observation keys, e.g. ['camera'], not a string.")
     for key in [*wanted, *unwanted]:
         if key not in keys:
             raise ValueError(unknown("observation key", key, keys))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import safetensors.torch
 import torch as th
 
 from sb3_latent.files import atomic_path
+from sb3_latent.nn import ObservationEncoder
+from sb3_latent.tasks import TaskSet
 
 FORMAT = "sb3_latent.encoder.v1"
 
@@ -30,59 +33,13 @@ def write_weights(path: str | Path, tensors: Mapping[str, th.Tensor], architectu
         temporary.write_bytes(safetensors.torch.save(copies, metadata))
 
 
-def read_architecture(path: str | Path) -> dict[str, Any]:
+def read_weights(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
     """
     :param path: an encoder file.
-    :return: its architecture.
+    :return: weights by name, and the architecture they belong to.
     :raises FileNotFoundError: if there is no file.
     :raises ValueError: if it is corrupt or no encoder file.
     """
-    return _read(path)[1]
-
-
-def read_weights(path: str | Path, architecture: Mapping[str, Any]) -> dict[str, th.Tensor]:
-    """
-    :param path: an encoder file.
-    :param architecture: what the weights must fit.
-    :return: weights by name.
-    :raises FileNotFoundError: if there is no file.
-    :raises ValueError: if it is corrupt, no encoder file, or of another architecture; says what differs.
-    """
-    tensors, found = _read(path)
-    different = differences(json.loads(json.dumps(architecture)), found)
-    if different:
-        raise ValueError(f"{path} does not fit this encoder: {'; '.join(different)}.")
-    return tensors
-
-
-def differences(here: Any, there: Any, where: str = "") -> list[str]:
-    """
-    Compare what a caller asks for with what a file holds, for messages.
-
-    :param here: plain data as JSON knows it.
-    :param there: the same from a file.
-    :param where: name of the data; empty at the top.
-    :return: a line for each value that differs; empty if none does.
-    """
-    if not (isinstance(here, dict) and isinstance(there, dict)):
-        return [] if here == there else [f"{where} is {here!r} here and {there!r} in the file"]
-    lines = []
-    for key in dict.fromkeys([*here, *there]):
-        name = f"{where}.{key}" if where else key
-        lines += differences(here.get(key, "absent"), there.get(key, "absent"), name)
-    return lines
-
-
-def under(prefix: str, tensors: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
-    """
-    :param prefix: of the names wanted.
-    :param tensors: weights by name.
-    :return: those under the prefix, by the rest of their names.
-    """
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _read(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no encoder file {path}; write one with save_encoder or pretrain_encoder.")
     try:
@@ -99,11 +56,56 @@ def _read(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
     return tensors, architecture
 
 
+def differences(here: Any, there: Any, where: str = "") -> list[str]:
+    """
+    Compare what a caller asks for with what a file holds, for messages.
+
+    :param here: plain data.
+    :param there: the same from a JSON file.
+    :param where: name of the data; empty at the top.
+    :return: a line for each value that differs; empty if none does.
+    """
+    if not (isinstance(here, dict) and isinstance(there, dict)):
+        here = json.loads(json.dumps(here))
+        return [] if here == there else [f"{where} is {here!r} here and {there!r} in the file"]
+    lines = []
+    for key in dict.fromkeys([*here, *there]):
+        name = f"{where}.{key}" if where else key
+        lines += differences(here.get(key, "absent"), there.get(key, "absent"), name)
+    return lines
+
+
+def restore(path: str | Path, encoders: ObservationEncoder, tasks: TaskSet) -> None:
+    """
+    Put an encoder file into an encoder, and its decoders into tasks that are the same; warns where decoders are left out.
+
+    :param path: an encoder file.
+    :param encoders: take the weights of the file.
+    :param tasks: likewise, all of them or none.
+    :raises FileNotFoundError: if there is no file.
+    :raises ValueError: if it is corrupt, no encoder file, or of another architecture; says what differs.
+    """
+    tensors, there = read_weights(path)
+    different = differences(encoders.architecture, there["encoders"])
+    if different:
+        raise ValueError(f"{path} does not fit this encoder: {'; '.join(different)}.")
+    encoders.load_state_dict(_under("encoders.", tensors))
+    different = differences(tasks.architecture, there["tasks"])
+    if not different:
+        tasks.load_state_dict(_under("tasks.", tensors))
+    elif any(True for _ in tasks.parameters()):
+        warnings.warn(f"decoders of {path} were left out, for the tasks differ: {'; '.join(different)}.", stacklevel=2)
+
+
+def _under(prefix: str, tensors: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _described(path: str | Path, text: str) -> tuple[dict[str, Any], str]:
     """Architecture and checksum; a file may claim the format and hold anything."""
     try:
         match json.loads(text):
-            case {"architecture": dict(architecture), "checksum": str(checksum)}:
+            case {"architecture": {"encoders": dict(), "tasks": dict()} as architecture, "checksum": str(checksum)}:
                 return architecture, checksum
     except (ValueError, RecursionError):
         pass

@@ -13,12 +13,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 # A module imports only from its own layer and those above it.
 LAYERS = (
-    ("types", "registry", "images", "files", "weights"),
+    ("types", "checks", "registry", "images", "files"),
     ("losses",),
     ("nn",),
     ("auxiliary",),
     ("hook", "link"),
     ("tasks", "optimizer"),
+    ("weights",),
     ("extractor",),
     ("models", "presets"),
     ("policies",),

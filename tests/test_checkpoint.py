@@ -17,7 +17,7 @@ from stable_baselines3 import DQN, PPO, SAC
 
 from sb3_latent import LatentExtractor, get_extractor, get_extractors, latent_kwargs, load_encoder, save_encoder
 from sb3_latent.presets import extractor_settings
-from sb3_latent.weights import FORMAT, read_architecture, read_weights, write_weights
+from sb3_latent.weights import FORMAT, read_weights, write_weights
 
 IMAGE = spaces.Box(0, 255, (1, 32, 32), np.uint8)
 DICT = spaces.Dict({"camera": IMAGE, "speed": spaces.Box(-1, 1, (3,))})
@@ -90,7 +90,7 @@ def test_target_networks_are_loaded_as_well(file, algorithm, count):
     load_encoder(model.policy, file)
     extractors = get_extractors(model)
     assert len(extractors) == count
-    wanted = read_weights(file, extractors[0].architecture)
+    wanted, _ = read_weights(file)
     assert all(equal(weights_of(extractor.encoders), weights_of(extractors[0].encoders)) for extractor in extractors)
     assert th.equal(
         extractors[-1].encoders.by_key.observation.head.mean.weight, wanted["encoders.by_key.observation.head.mean.weight"]
@@ -265,7 +265,7 @@ TINY = make_extractor(spaces.Box(-1, 1, (2,)), trunk_kwargs={"net_arch": [2]}, l
 
 
 def test_the_architecture_can_be_read_without_a_model(file):
-    assert read_architecture(file) == json.loads(json.dumps(make_extractor().architecture))
+    assert read_weights(file)[1] == json.loads(json.dumps(make_extractor().architecture))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
@@ -299,6 +299,17 @@ def test_every_kind_of_tensor_is_written_and_read(tmp_path):
         "half": th.ones(2, dtype=th.bfloat16),
         "flag": th.tensor([True, False]),
     }
-    write_weights(tmp_path / "e.safetensors", tensors, {"a": {"b": (1, 2)}})
-    back = read_weights(tmp_path / "e.safetensors", {"a": {"b": [1, 2]}})
+    write_weights(tmp_path / "e.safetensors", tensors, {"encoders": {"b": (1, 2)}, "tasks": {}})
+    back, architecture = read_weights(tmp_path / "e.safetensors")
+    assert architecture == {"encoders": {"b": [1, 2]}, "tasks": {}}
     assert equal({name: tensor.detach() for name, tensor in tensors.items()}, back)
+
+
+def test_a_decoder_of_another_loss_is_left_out_and_told(tmp_path):
+    """Its weights have the same shapes, but its output means logits."""
+    file = save_encoder(make_extractor(tasks={"recon": {"loss": "bernoulli"}}), tmp_path / "e.safetensors")
+    extractor = make_extractor(tasks={"recon": {}})
+    before = {name: tensor.clone() for name, tensor in extractor.tasks.state_dict().items()}
+    with pytest.warns(UserWarning, match="decoders of .* left out, .*bernoulli"):
+        load_encoder(extractor, file)
+    assert all(tensor.equal(before[name]) for name, tensor in extractor.tasks.state_dict().items())

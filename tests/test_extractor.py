@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
-from sb3_latent import Latent, LatentExtractor, latent_kwargs, list_presets
+from sb3_latent import (
+    Latent,
+    LatentExtractor,
+    get_extractor,
+    get_extractors,
+    latent_kwargs,
+    list_presets,
+    load_encoder,
+    save_encoder,
+)
 from sb3_latent.auxiliary import TASKS, AuxiliaryTask, ReconstructionTask
 from sb3_latent.nn import HEADS, LIKELIHOODS, TRUNKS, Head, Likelihood, Trunk
 from sb3_latent.presets import PRESETS, extractor_settings
@@ -519,3 +530,25 @@ def test_policy_kwargs_name_the_extractor():
     extractor = kwargs["features_extractor_class"](SMALL, **kwargs["features_extractor_kwargs"])
     assert isinstance(extractor, LatentExtractor) and extractor.features_dim == 7
     assert isinstance(extractor.tasks.by_key["observation"]["recon"], ReconstructionTask) and "recon" in TASKS.names()
+
+
+def test_the_extractor_of_a_model_is_the_one_its_value_function_trains():
+    env = make_vec_env("sb3_latent/TinyBall-v0")
+    kwargs = {**latent_kwargs("vae", latent_dim=4), "share_features_extractor": False}
+    model = PPO("CnnPolicy", env, n_steps=16, policy_kwargs=kwargs)
+    assert get_extractor(model) is model.policy.vf_features_extractor
+    assert get_extractors(model) == [model.policy.vf_features_extractor, model.policy.pi_features_extractor]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    space = spaces.Box(0, 255, (4, 36, 36), np.uint8)
+    settings = {"latent_dim": np.int64(4), "n_frames": np.int32(4), "per_frame": True, "kappa": np.float32(2.0)}
+    extractor = LatentExtractor(space, **extractor_settings("vae", **settings))
+    assert extractor.features_dim == 16
+    save_encoder(extractor, tmp_path / "e.safetensors")
+    load_encoder(extractor, tmp_path / "e.safetensors")
+
+
+def test_beta_without_a_task_that_reads_it_is_told():
+    with pytest.raises(ValueError, match=r"beta=4\.0 .* no task reads it"):
+        tiny(SMALL, "ae", beta=4.0)

@@ -92,10 +92,10 @@ def test_the_defaults_are_table_1_and_fit_the_agents_of_the_seed():
     assert {name: defaults[name] for name in table_1} == table_1
     frame, stack = (spaces.Box(0, 255, (n, 84, 84), np.uint8) for n in (1, 4))
     settings = module.extractor_settings(defaults["preset"])
-    architecture = LatentExtractor(frame, **settings).architecture
+    architecture = LatentExtractor(frame, **settings).encoders.architecture
     for preset in ("ppo_fixed", "ppo_adapt", "ppo_vae"):
         agent = LatentExtractor(stack, **latent_kwargs(preset)["features_extractor_kwargs"])
-        assert agent.architecture == architecture
+        assert agent.encoders.architecture == architecture
     assert architecture["observation"]["latent_dim"] == 20 and architecture["observation"]["trunk"] == "seed84"
     assert settings["coefs"] == {"recon": 1.0, "kl": 1.0}
 

@@ -8,6 +8,7 @@ from algorithms import ALGORITHMS, NoiseImageEnv, control, make_model, tiny
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_latent import get_extractor
+from sb3_latent.tasks import TaskSet
 
 MODES = ["joint", "own_optimizer"]
 NOTHING = {"coefs": {"recon": 0.0, "kl": 0.0}}
@@ -119,3 +120,24 @@ def test_a_loss_that_is_not_finite_stops_learning_and_spares_the_checkpoint(name
     model.save(path)
     assert path.read_bytes() != good
     assert all(p.isfinite().all() for p in model.policy.parameters())
+
+
+def test_an_accelerator_that_is_asked_late_still_spares_the_checkpoint(monkeypatch, tmp_path):
+    """There no step waits for a look at the losses; the last update of `learn` is looked at by `save`."""
+    record = TaskSet.record
+
+    def without_a_look(self, losses, num_timesteps):
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskSet, "raise_if_not_finite", lambda *_: None)
+            record(self, losses, num_timesteps)
+
+    path = tmp_path / "model.zip"
+    model = make_model("PPO", tiny("vae"), n_steps=16, n_epochs=1, batch_size=16)
+    model.save(path)
+    good = path.read_bytes()
+    plant(float("nan"), "tasks", get_extractor(model))
+    monkeypatch.setattr(TaskSet, "record", without_a_look)
+    model.learn(16)
+    with pytest.raises(FloatingPointError, match="'recon' is not finite"):
+        model.save(path)
+    assert path.read_bytes() == good

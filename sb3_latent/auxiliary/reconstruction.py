@@ -15,7 +15,7 @@ class ReconstructionTask(AuxiliaryTask):
     Decode a sample of the latent and compare it with the frame. The decoder mirrors the encoder's trunk.
 
     :param encoder: the encoder it trains.
-    :param loss: name or dotted path of the reconstruction loss.
+    :param loss: name or dotted path of the reconstruction loss: ``"squared_error"``, ``"bernoulli"`` (pixels), ``"gaussian"``.
     :param loss_kwargs: further arguments of the loss, e.g. ``std`` of ``"gaussian"``.
     :raises ValueError: if the loss is unknown, or is Bernoulli on something other than an image.
     """

@@ -23,8 +23,8 @@ class AuxiliaryTask(nn.Module, ABC):
 
     def default_coef(self, beta: float) -> float:
         """
-        Losses sum over features; the default coefficient divides by their number, so that the gradients of the task
-        and of the RL loss are of one size at the latent (docs/method.md shows the measurement).
+        Losses sum over features; the default coefficient divides by their number, so that it need not change with the
+        size of the image. The RL gradient then leads in the encoder, see docs/method.md, "Scale".
 
         :param beta: weight of the KL against the reconstruction.
         :return: 1 / number of features of a frame.

@@ -7,6 +7,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
+from sb3_latent.checks import whole_number
 from sb3_latent.images import ArraySpec
 from sb3_latent.nn.heads import HEADS
 from sb3_latent.nn.trunk import TRUNKS
@@ -40,15 +41,15 @@ class Encoder(nn.Module):
         self.spec = spec
         trunk = trunk or ("nature" if spec.is_image else "mlp")
         self.trunk = TRUNKS.make(trunk, spec.frame_shape, kwargs=trunk_kwargs)
+        self.head = HEADS.make(head, self.trunk.out_dim, whole_number("latent_dim", latent_dim), kwargs=head_kwargs)
         self.architecture: dict[str, Any] = {
             "frame_shape": list(spec.frame_shape),
-            "latent_dim": latent_dim,
+            "latent_dim": self.head.latent_dim,
             "trunk": trunk,
             "trunk_kwargs": {**_defaults(type(self.trunk)), **trunk_kwargs},
             "head": head,
-            "head_kwargs": {**_defaults(HEADS.get(head)), **head_kwargs},
+            "head_kwargs": {**_defaults(type(self.head)), **head_kwargs},
         }
-        self.head = HEADS.make(head, self.trunk.out_dim, latent_dim, kwargs=head_kwargs)
 
     @property
     def latent_dim(self) -> int:

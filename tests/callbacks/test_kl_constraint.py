@@ -304,3 +304,10 @@ def test_algorithms_it_cannot_bound_are_refused_before_training(name, message):
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         KLConstraintCallback(**settings)
+
+
+def test_a_kl_that_is_no_number_is_the_worst_of_all(monkeypatch):
+    monkeypatch.setattr("sb3_latent.callbacks.kl_constraint.mean_kl", lambda *_: math.nan)
+    callback = KLConstraintCallback(delta_target=1e9)
+    make_model("PPO", tiny("vae")).learn(64, callback=callback)
+    assert callback.n_restored > 0
