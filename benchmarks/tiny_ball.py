@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections import defaultdict
 from functools import partial
@@ -148,7 +150,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/tiny_ball"), help="frames and encoders (default: %(default)s)")
     args = parser.parse_args()
     runs = json.loads(args.out.read_text())["results"] if args.out.exists() else []
-    write = partial(write_json, args.out, "python -m benchmarks.tiny_ball")
+    write = partial(write_json, args.out, shlex.join(["python", "-m", "benchmarks.tiny_ball", *sys.argv[1:]]))
     wanted = [(method, variant, seed) for variant in args.variants for method in args.methods for seed in args.seeds]
     for method, variant, seed in wanted:
         key = (method, variant, seed, args.steps)
