@@ -174,8 +174,10 @@ class LatentExtractor(BaseFeaturesExtractor):
         :param observations: as for :meth:`encode`.
         :return: (B, features_dim), the mean of the latent.
         """
+        if not th.is_grad_enabled():
+            return self.encoders.means(observations)
         latent = self.encode(observations)
-        if self.frozen or not (self.training and th.is_grad_enabled()):
+        if self.frozen or not self.training:
             return latent.mean
         loss = self._loss_now(latent, observations) if self.tasks.active else None
         if self._link.is_trust_region or not (self.tasks.active or self._kappa != 1):
@@ -274,9 +276,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         if not isinstance(algorithm, TRPO):
             return
         if self._kappa != 1:
-            raise ValueError(
-                f"kappa={self._kappa!r} would bend TRPO's trust region, which differentiates the KL; use kappa=1."
-            )
+            raise ValueError(f"kappa={self._kappa!r} would bend TRPO's trust region, which is a bound on the KL; use kappa=1.")
         if self.tasks.active and not algorithm.policy_kwargs.get("share_features_extractor", True):
             raise ValueError("TRPO trains tasks in its critic phase alone; use share_features_extractor=True.")
 

@@ -16,7 +16,7 @@ def squared_error(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
     :raises ValueError: if the shapes differ.
     """
     _check_shapes(prediction, target)
-    return (prediction - target).square().flatten(1).sum(1)
+    return _sum_features(F.mse_loss(prediction, target, reduction="none"))
 
 
 def bernoulli_nll(logits: th.Tensor, target: th.Tensor) -> th.Tensor:
@@ -29,7 +29,7 @@ def bernoulli_nll(logits: th.Tensor, target: th.Tensor) -> th.Tensor:
     :raises ValueError: if the shapes differ.
     """
     _check_shapes(logits, target)
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+    return _sum_features(F.binary_cross_entropy_with_logits(logits, target, reduction="none"))
 
 
 def gaussian_nll(mean: th.Tensor, target: th.Tensor, log_std: th.Tensor) -> th.Tensor:
@@ -44,7 +44,12 @@ def gaussian_nll(mean: th.Tensor, target: th.Tensor, log_std: th.Tensor) -> th.T
     """
     _check_shapes(mean, target)
     standardised = (target - mean) * th.exp(-log_std)
-    return (0.5 * standardised.square() + log_std + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+    return _sum_features(0.5 * standardised.square() + log_std + 0.5 * math.log(2 * math.pi))
+
+
+def _sum_features(losses: th.Tensor) -> th.Tensor:
+    """Without `flatten`, which would copy a picture whose channels lie last in memory."""
+    return losses.sum(dim=tuple(range(1, losses.dim())))
 
 
 def _check_shapes(prediction: th.Tensor, target: th.Tensor) -> None:

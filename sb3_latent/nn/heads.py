@@ -32,6 +32,16 @@ class Head(nn.Module, ABC):
         :return: the latent, (B, latent_dim) each part.
         """
 
+    def mean_of(self, features: th.Tensor) -> th.Tensor:
+        """
+        What acting needs, without the rest.
+
+        :param features: (B, in_dim).
+        :return: (B, latent_dim), the mean of :meth:`forward`.
+        """
+        latent: Latent = self(features)
+        return latent.mean
+
 
 HEADS: Registry[Head] = Registry("head", Head)
 
@@ -79,6 +89,10 @@ class GaussianHead(Head):
 
     def forward(self, features: th.Tensor) -> Latent:
         return Latent(self.mean(features), self.log_var(features).clamp(*self.log_var_bounds))
+
+    def mean_of(self, features: th.Tensor) -> th.Tensor:
+        mean: th.Tensor = self.mean(features)
+        return mean
 
 
 @HEADS.register("identity")

@@ -96,6 +96,17 @@ class ObservationEncoder(nn.Module):
             return Latent(mean, None)
         return Latent(mean, self._joined([latent.log_var for latent in latents]))
 
+    def means(self, observations: Observations) -> th.Tensor:
+        """
+        What acting needs, without the rest.
+
+        :param observations: as for :meth:`forward`.
+        :return: (B, features_dim), the mean of :meth:`forward`.
+        """
+        frames = self.frames(observations)
+        self._check_pixels(frames)
+        return self._joined([encoder.head.mean_of(encoder.trunk(frames[encoder.spec.name])) for encoder in self.encoders()])
+
     def frames(self, observations: Observations) -> dict[str, th.Tensor]:
         """
         :param observations: (B, *observation shape), a dict for a Dict space.

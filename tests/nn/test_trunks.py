@@ -15,6 +15,7 @@ from torch import nn
 
 from sb3_latent.images import ArraySpec
 from sb3_latent.nn import TRUNKS, Encoder, ImpalaTrunk, MlpTrunk, NatureTrunk, Seed84Trunk
+from sb3_latent.nn.convolutional import SubpixelConvTranspose2d
 from sb3_latent.nn.trunk import SMALLEST_IMAGE
 
 ALL = TRUNKS.names()
@@ -209,3 +210,17 @@ def test_the_width_of_the_linear_layer_is_a_setting(cls):
     trunk = cls((1, 36, 36), hidden_dim=24)
     assert trunk(th.rand(1, 1, 36, 36)).shape == (1, 24)
     assert trunk.make_decoder(5)(th.rand(1, 5)).shape == (1, 1, 36, 36)
+
+
+@pytest.mark.parametrize(("kernel_size", "stride", "output_padding"), [(8, 4, 0), (8, 4, 3), (6, 3, 1), (3, 3, 0), (12, 4, 2)])
+def test_a_subpixel_convolution_is_the_transposed_convolution_of_its_weights(kernel_size, stride, output_padding):
+    fast = SubpixelConvTranspose2d(3, 2, kernel_size, stride, output_padding=output_padding).double()
+    slow = nn.ConvTranspose2d(3, 2, kernel_size, stride, output_padding=output_padding).double()
+    slow.load_state_dict(fast.state_dict())
+    images = th.randn(4, 3, 5, 7, dtype=th.float64)
+    outputs = [layer(images) for layer in (fast, slow)]
+    th.testing.assert_close(*outputs)
+    gradients = [
+        th.autograd.grad(output.sin().sum(), layer.parameters()) for output, layer in zip(outputs, (fast, slow), strict=True)
+    ]
+    th.testing.assert_close(*gradients)
