@@ -214,7 +214,7 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     def _apply(self, fn: Callable[[th.Tensor], th.Tensor], recurse: bool = True) -> "LatentExtractor":
         """Every device move of torch ends here; Adam's moments go along."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # as torch has it
         if self.optimizer is not None:
             self.optimizer.load_state_dict(self.optimizer.state_dict())
         return self
@@ -296,4 +296,4 @@ class LatentExtractor(BaseFeaturesExtractor):
         """TRPO removes the critic's gradient from the encoder just before its step; what the tasks add then stays."""
         loss = self._pending_loss()
         if loss is not None:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # as torch has it

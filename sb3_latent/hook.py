@@ -126,7 +126,7 @@ def meet(features: th.Tensor, loss: th.Tensor | None, balance: GradientBalance) 
     :param balance: holds kappa.
     :return: the same features.
     """
-    return _Meet.apply(features, loss, balance)  # type: ignore[no-any-return,no-untyped-call]
+    return _Meet.apply(features, loss, balance)  # type: ignore[no-any-return,no-untyped-call]  # as torch has it
 
 
 def watch(features: th.Tensor, balance: GradientBalance) -> th.Tensor:
@@ -135,7 +135,7 @@ def watch(features: th.Tensor, balance: GradientBalance) -> th.Tensor:
     :param balance: is shown their auxiliary gradient.
     :return: the same features.
     """
-    return _Watch.apply(features, balance)  # type: ignore[no-any-return,no-untyped-call]
+    return _Watch.apply(features, balance)  # type: ignore[no-any-return,no-untyped-call]  # as torch has it
 
 
 def coefficient(name: str, value: Coefficient, progress_remaining: float) -> float:

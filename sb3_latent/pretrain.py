@@ -205,7 +205,7 @@ class _Trainer:
             loss = tasks.weighted_sum(losses)
             tasks.record(losses, self.n_steps)
             self.adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
             self.adam.step()
             if self.n_steps % _SHOW_FREQ == 0:
                 bar.set_postfix({name: float(value.detach()) for name, value in losses.items()}, refresh=False)
