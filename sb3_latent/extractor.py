@@ -6,14 +6,12 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from sb3_contrib import TRPO
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_latent.hook import GradientBalance, Kappa, check_gradient_mode, fixed_kappa, meet, watch
-from sb3_latent.link import AlgorithmLink, calling_algorithms, is_being_loaded, link_to_algorithm
+from sb3_latent.link import AlgorithmLink, calling_algorithms, check_trust_region, is_being_loaded, link_to_algorithm
 from sb3_latent.nn import ObservationEncoder
 from sb3_latent.optimizer import AuxiliaryOptimizer
 from sb3_latent.tasks import TaskSet
@@ -92,14 +90,14 @@ class LatentExtractor(BaseFeaturesExtractor):
         self.balance = GradientBalance(automatic=kappa == "auto")
         self.gradient_mode = gradient_mode
         self._kappa = kappa
-        self._link = AlgorithmLink()
+        self.link = AlgorithmLink()
         self._is_pretrained = False
         self.frozen = frozen
         self.optimizer: AuxiliaryOptimizer | None = None
         if gradient_mode == "own_optimizer":
             self.optimizer = AuxiliaryOptimizer(self.encoders, self.tasks, auxiliary_optimizer_kwargs or {})
         self.set_progress_remaining(1.0)
-        self._check_trust_region(next(calling_algorithms(), None))
+        check_trust_region(next(calling_algorithms(), None), kappa, bool(self.tasks.active))
         if pretrained is not None and not is_being_loaded():
             self.load_weights(pretrained)
 
@@ -139,6 +137,25 @@ class LatentExtractor(BaseFeaturesExtractor):
         :return: scalar, the losses weighted by their present coefficients.
         """
         return self.tasks.weighted_sum(self._losses(self.encode(observations), observations, self.tasks.active))
+
+    def training_loss(
+        self, latent: Latent, observations: Observations, positives: Mapping[str, th.Tensor] | None = None
+    ) -> th.Tensor:
+        """
+        :meth:`auxiliary_loss` of a gradient step: logged, looked at for values that are not finite, its gradient measured.
+
+        :param latent: (B, features_dim) each part, of the observations.
+        :param observations: as for :meth:`encode`.
+        :param positives: for each key (B * n_frames, latent_dim), for tasks that contrast.
+        :return: scalar.
+        :raises FloatingPointError: names a loss that is not finite.
+        """
+        latent = Latent(watch(latent.mean, self.balance), latent.log_var)
+        latent, observations = self.link.select(latent, observations)
+        frames = self.encoders.frames(observations)
+        losses = self.tasks(self.encoders.split(latent), frames, self.tasks.active, positives)
+        self.tasks.record(losses, self.link.num_timesteps)
+        return self.tasks.weighted_sum(losses)
 
     def set_progress_remaining(self, progress_remaining: float) -> None:
         """
@@ -180,7 +197,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         if self.frozen or not self.training:
             return latent.mean
         loss = self._loss_now(latent, observations) if self.tasks.active else None
-        if self._link.is_trust_region or not (self.tasks.active or self._kappa != 1):
+        if self.link.is_trust_region or not (self.tasks.active or self._kappa != 1):
             return latent.mean
         return meet(latent.mean, loss, self.balance)
 
@@ -193,7 +210,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         :return: self.
         """
         super().train(mode)
-        self.tasks.raise_if_not_finite(self._link.num_timesteps)
+        self.tasks.raise_if_not_finite(self.link.num_timesteps)
         if mode:
             self._bind()
         return self
@@ -224,7 +241,7 @@ class LatentExtractor(BaseFeaturesExtractor):
         :return: what parameters and buffers do not hold; goes wherever the weights go.
         :raises FloatingPointError: after a loss that was not finite, so that no good checkpoint is overwritten.
         """
-        self.tasks.raise_if_not_finite(self._link.num_timesteps)
+        self.tasks.raise_if_not_finite(self.link.num_timesteps)
         self.tasks.raise_if_failed()
         return {"frozen": self.frozen, "optimizer": None if self.optimizer is None else self.optimizer.state_dict()}
 
@@ -243,27 +260,20 @@ class LatentExtractor(BaseFeaturesExtractor):
 
     @property
     def _tasks_step_apart(self) -> bool:
-        return self.gradient_mode == "own_optimizer" or self._link.is_trust_region
+        return self.gradient_mode == "own_optimizer" or self.link.is_trust_region
 
     def _loss_now(self, latent: Latent, observations: Observations) -> th.Tensor | None:
         """The tasks' loss on a training batch, or None after remembering the batch for a step of their own."""
         if not self._tasks_step_apart:
-            return self._training_loss(latent, observations)
-        self._link.pending = observations
+            return self.training_loss(latent, observations)
+        self.link.pending = observations
         return None
 
-    def _training_loss(self, latent: Latent, observations: Observations) -> th.Tensor:
-        latent = Latent(watch(latent.mean, self.balance), latent.log_var)
-        latent, observations = self._link.select(latent, observations)
-        losses = self._losses(latent, observations, self.tasks.active)
-        self.tasks.record(losses, self._link.num_timesteps)
-        return self.tasks.weighted_sum(losses)
-
     def _bind(self) -> None:
-        link = link_to_algorithm(self, self._link)
-        if link is not self._link:
-            self._link = link
-            self._check_trust_region(link.algorithm)
+        link = link_to_algorithm(self, self.link)
+        if link is not self.link:
+            self.link = link
+            check_trust_region(link.algorithm, self._kappa, bool(self.tasks.active))
             if self.gradient_mode == "own_optimizer":
                 link.after_step(self.encoders, self._auxiliary_step)
             elif link.is_trust_region:
@@ -271,26 +281,17 @@ class LatentExtractor(BaseFeaturesExtractor):
         if link.progress_remaining is not None:
             self.set_progress_remaining(link.progress_remaining)
 
-    def _check_trust_region(self, algorithm: BaseAlgorithm | None) -> None:
-        """TRPO differentiates the KL of the policy twice; neither kappa nor a second encoder fits into that."""
-        if not isinstance(algorithm, TRPO):
-            return
-        if self._kappa != 1:
-            raise ValueError(f"kappa={self._kappa!r} would bend TRPO's trust region, which is a bound on the KL; use kappa=1.")
-        if self.tasks.active and not algorithm.policy_kwargs.get("share_features_extractor", True):
-            raise ValueError("TRPO trains tasks in its critic phase alone; use share_features_extractor=True.")
-
     def _pending_loss(self) -> th.Tensor | None:
-        observations, self._link.pending = self._link.pending, None
+        observations, self.link.pending = self.link.pending, None
         if observations is None:
             return None
         with th.enable_grad():
-            return self._training_loss(self.encode(observations), observations)
+            return self.training_loss(self.encode(observations), observations)
 
     def _auxiliary_step(self) -> None:
         loss = self._pending_loss()
         if loss is not None and self.optimizer is not None:
-            self.optimizer.step(loss)
+            self.optimizer.step(self.optimizer.gradients(loss))
 
     def _add_gradients(self) -> None:
         """TRPO removes the critic's gradient from the encoder just before its step; what the tasks add then stays."""

@@ -21,6 +21,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from sb3_latent.hook import Kappa
 from sb3_latent.types import Latent, Observations
 
 _LOADERS = {BaseAlgorithm.load.__func__.__code__, BaseModel.load.__func__.__code__}  # type: ignore[attr-defined]
@@ -57,6 +58,7 @@ class AlgorithmLink:
         self.algorithm = algorithm
         self.pending: Observations | None = None
         self._handles: list[RemovableHandle] = []
+        self._functions: list[Callable[[], None] | None] = []
 
     def __reduce__(self) -> tuple[type["AlgorithmLink"], tuple[()]]:
         return type(self), ()
@@ -87,7 +89,7 @@ class AlgorithmLink:
         :param function: called right before each step of an optimizer that holds them.
         """
         for optimizer in self._optimizers_of(module):
-            self._handles.append(optimizer.register_step_pre_hook(lambda *_: function()))
+            self.around_step(optimizer, before=function)
 
     def after_step(self, module: nn.Module, function: Callable[[], None]) -> None:
         """
@@ -95,7 +97,28 @@ class AlgorithmLink:
         :param function: called right after each step of an optimizer that holds them.
         """
         for optimizer in self._optimizers_of(module):
-            self._handles.append(optimizer.register_step_post_hook(lambda *_: function()))
+            self.around_step(optimizer, after=function)
+
+    def around_step(
+        self, optimizer: th.optim.Optimizer, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None
+    ) -> None:
+        """
+        :param optimizer: any.
+        :param before: called right before each of its steps.
+        :param after: called right after.
+        """
+        self._functions += [before, after]
+        if before is not None:
+            self._handles.append(optimizer.register_step_pre_hook(lambda *_: before()))
+        if after is not None:
+            self._handles.append(optimizer.register_step_post_hook(lambda *_: after()))
+
+    def calls(self, function: Callable[[], None]) -> bool:
+        """
+        :param function: perhaps one of :meth:`around_step`.
+        :return: whether it is.
+        """
+        return function in self._functions
 
     def _optimizers_of(self, module: nn.Module) -> list[th.optim.Optimizer]:
         wanted = {id(parameter) for parameter in module.parameters()}
@@ -116,7 +139,7 @@ class AlgorithmLink:
         rows = self.task_rows(observations)
         if rows is None:
             return latent, observations
-        kept = Latent(latent.mean[rows], None if latent.log_var is None else latent.log_var[rows])
+        kept = latent.map(lambda part: part[rows])
         if isinstance(observations, dict):
             return kept, {name: array[rows] for name, array in observations.items()}
         return kept, observations[rows]
@@ -154,3 +177,20 @@ def link_to_algorithm(module: nn.Module, previous: AlgorithmLink) -> AlgorithmLi
             previous.close()
             return AlgorithmLink(algorithm)
     return previous
+
+
+def check_trust_region(algorithm: BaseAlgorithm | None, kappa: Kappa, has_tasks: bool) -> None:
+    """
+    TRPO differentiates the KL of the policy twice; neither kappa nor a second encoder fits into that.
+
+    :param algorithm: what trains an extractor.
+    :param kappa: the extractor's.
+    :param has_tasks: whether it learns from tasks.
+    :raises ValueError: if that cannot work under TRPO.
+    """
+    if not isinstance(algorithm, TRPO):
+        return
+    if kappa != 1:
+        raise ValueError(f"kappa={kappa!r} would bend TRPO's trust region, which is a bound on the KL; use kappa=1.")
+    if has_tasks and not algorithm.policy_kwargs.get("share_features_extractor", True):
+        raise ValueError("TRPO trains tasks in its critic phase alone; use share_features_extractor=True.")

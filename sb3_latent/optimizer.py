@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch as th
@@ -51,20 +51,30 @@ class AuxiliaryOptimizer:
         for group, (part, lr) in zip(self._adam.param_groups, self._lrs.items(), strict=False):
             group["lr"] = coefficient(f"{part} lr", lr, progress_remaining)
 
-    def step(self, loss: th.Tensor) -> None:
+    def gradients(self, loss: th.Tensor, retain_graph: bool = False) -> list[th.Tensor | None]:
         """
-        One step on a loss; ``.grad`` is left as it was.
-
         :param loss: scalar with a graph.
+        :param retain_graph: whether something else goes back through it later.
+        :return: the gradient of each parameter that requires one, for :meth:`step`; ``.grad`` is left as it was.
         """
-        parameters = [p for group in self._adam.param_groups for p in group["params"] if p.requires_grad]
-        gradients = th.autograd.grad(loss, parameters, allow_unused=True)
+        return list(th.autograd.grad(loss, self._parameters(), retain_graph=retain_graph, allow_unused=True))
+
+    def step(self, gradients: Sequence[th.Tensor | None]) -> None:
+        """
+        One step; ``.grad`` is left as it was.
+
+        :param gradients: from :meth:`gradients`.
+        """
+        parameters = self._parameters()
         kept = [parameter.grad for parameter in parameters]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self._adam.step()
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
+
+    def _parameters(self) -> list[th.Tensor]:
+        return [p for group in self._adam.param_groups for p in group["params"] if p.requires_grad]
 
     def state_dict(self) -> dict[str, Any]:
         """:return: Adam's state, plain data and tensors."""

@@ -86,6 +86,11 @@ class TaskSet(nn.Module):
         """:return: labels whose coefficient is not 0; the others are not computed in training."""
         return [label for label, value in self._coefs.items() if value != 0]
 
+    @property
+    def contrasts(self) -> bool:
+        """:return: whether an active task contrasts, so that :meth:`forward` needs positives."""
+        return any(self._task(label).contrasts for label in self.active)
+
     def set_progress_remaining(self, progress_remaining: float) -> None:
         """
         :param progress_remaining: 1 to 0; schedules are read here.
@@ -95,13 +100,20 @@ class TaskSet(nn.Module):
         }
 
     def forward(
-        self, latents: Mapping[str, Latent], frames: Mapping[str, th.Tensor], labels: Iterable[str]
+        self,
+        latents: Mapping[str, Latent],
+        frames: Mapping[str, th.Tensor],
+        labels: Iterable[str],
+        positives: Mapping[str, th.Tensor] | None = None,
     ) -> dict[str, th.Tensor]:
         """
         :param latents: for each key (B, latent_dim).
         :param frames: for each key (B, *frame_shape).
         :param labels: the losses to compute.
+        :param positives: for each key with a task that contrasts (B, latent_dim), another view of each frame through a
+            momentum encoder.
         :return: each an unweighted scalar, summed over features, mean over the batch.
+        :raises ValueError: if a task contrasts and there is no positive.
         """
         samples: dict[str, th.Tensor] = {}
         losses = {}
@@ -109,7 +121,11 @@ class TaskSet(nn.Module):
             key, _ = self._addresses[label]
             if key not in samples:
                 samples[key] = latents[key].sample()
-            rows = self._task(label)(latents[key], samples[key], frames[key])
+            task = self._task(label)
+            inputs = [latents[key], samples[key], frames[key]]
+            if task.contrasts:
+                inputs.append(_positive(label, key, positives))
+            rows = task(*inputs)
             losses[label] = rows.sum() / max(len(rows), 1)
         return losses
 
@@ -221,6 +237,15 @@ def task_names(tasks: Mapping[str, Any]) -> list[str]:
         if names.count(name) > 1:
             raise ValueError(f"two tasks are called {name!r} ({', '.join(tasks)}); rename a class.")
     return names
+
+
+def _positive(label: str, key: str, positives: Mapping[str, th.Tensor] | None) -> th.Tensor:
+    if positives is None or key not in positives:
+        raise ValueError(
+            f"task {label!r} contrasts frames with those of a momentum encoder, and there is none here; use LatentSACPolicy, "
+            "LatentTQCPolicy or LatentTD3Policy."
+        )
+    return positives[key]
 
 
 def _chosen(keys: list[str], include: Iterable[str] | None, exclude: Iterable[str]) -> list[str]:

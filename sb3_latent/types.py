@@ -24,6 +24,13 @@ class Latent(NamedTuple):
     mean: th.Tensor
     log_var: th.Tensor | None
 
+    def map(self, function: Callable[[th.Tensor], th.Tensor]) -> "Latent":
+        """
+        :param function: of a tensor, e.g. one that selects rows.
+        :return: the latent with each of its parts so changed.
+        """
+        return Latent(function(self.mean), None if self.log_var is None else function(self.log_var))
+
     def sample(self) -> th.Tensor:
         """
         Draw with the reparametrisation trick (Kingma & Welling 2013, arXiv:1312.6114), for decoders only.

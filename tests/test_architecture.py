@@ -13,7 +13,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 # A module imports only from its own layer and those above it.
 LAYERS = (
-    ("types", "checks", "registry", "images", "files"),
+    ("types", "checks", "registry", "images", "files", "sharing"),
+    ("buffers",),
     ("losses",),
     ("nn",),
     ("auxiliary",),
@@ -23,7 +24,7 @@ LAYERS = (
     ("extractor",),
     ("models", "presets"),
     ("policies",),
-    ("checkpoint", "evaluation", "frames", "pretrain", "representation", "saliency", "figures", "sheets", "envs"),
+    ("checkpoint", "evaluation", "frames", "pretrain", "resume", "representation", "saliency", "figures", "sheets", "envs"),
     ("callbacks",),
     ("zoo_configs",),
 )

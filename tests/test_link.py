@@ -165,8 +165,8 @@ def test_each_extractor_is_bound_to_the_algorithm_that_owns_it(outer, inner, mod
     model.learn(ALGORITHMS[outer].n_timesteps, callback=TrainsAnother(other, ALGORITHMS[inner].n_timesteps))
     for one in (model, other):
         extractors = [module for module in one.policy.modules() if isinstance(module, LatentExtractor)]
-        trained = [extractor for extractor in extractors if extractor._link.algorithm is not None]
-        assert trained and all(extractor._link.algorithm is one for extractor in trained)
+        trained = [extractor for extractor in extractors if extractor.link.algorithm is not None]
+        assert trained and all(extractor.link.algorithm is one for extractor in trained)
 
 
 class WakesAnother(BaseCallback):
@@ -189,7 +189,7 @@ def test_a_foreign_algorithm_on_the_call_stack_is_not_taken_for_the_owner(has_tr
     if has_trained:
         model.learn(32)
     other.learn(32, callback=WakesAnother(model))
-    assert get_extractor(model)._link.algorithm is (model if has_trained else None)
+    assert get_extractor(model).link.algorithm is (model if has_trained else None)
 
 
 def test_a_new_owner_takes_over_and_the_old_one_lets_go():

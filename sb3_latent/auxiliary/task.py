@@ -1,6 +1,7 @@
 """What an auxiliary task is."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch as th
 from torch import nn
@@ -16,6 +17,9 @@ class AuxiliaryTask(nn.Module, ABC):
 
     :param encoder: the encoder it trains; read for shapes at construction and never kept.
     """
+
+    contrasts: ClassVar[bool] = False
+    """Whether :meth:`forward` takes a fourth argument: (B, latent_dim), other views of the frames by a momentum encoder."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

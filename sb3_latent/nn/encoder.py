@@ -9,7 +9,7 @@ from torch import nn
 
 from sb3_latent.checks import whole_number
 from sb3_latent.images import ArraySpec
-from sb3_latent.nn.heads import HEADS
+from sb3_latent.nn.heads import HEADS, Head
 from sb3_latent.nn.trunk import TRUNKS
 from sb3_latent.types import Latent
 
@@ -55,6 +55,12 @@ class Encoder(nn.Module):
     def latent_dim(self) -> int:
         """:return: length of the latent of one frame."""
         return self.head.latent_dim
+
+    def make_head(self) -> Head:
+        """:return: a head of the same kind, with weights of its own."""
+        return HEADS.make(
+            self.architecture["head"], self.trunk.out_dim, self.latent_dim, kwargs=self.architecture["head_kwargs"]
+        )
 
     def forward(self, frames: th.Tensor) -> Latent:
         """

@@ -64,6 +64,28 @@ class DeterministicHead(Head):
         return Latent(self.linear(features), None)
 
 
+@HEADS.register("layer_norm_tanh")
+class LayerNormTanhHead(Head):
+    """
+    A linear bottleneck, layer normalisation and tanh: the latent of SAC+AE (Yarats et al. 2019, arXiv:1910.01741;
+    authors' ``encoder.py``) and DrQ.
+
+    :param in_dim: length of the trunk's features.
+    :param latent_dim: length of the latent, at least 2.
+    :raises ValueError: if the latent is wider than the trunk, or a single number, which normalisation makes a constant.
+    """
+
+    def __init__(self, in_dim: int, latent_dim: int) -> None:
+        super().__init__(in_dim, latent_dim)
+        if latent_dim == 1:
+            raise ValueError("head 'layer_norm_tanh': latent_dim=1 would be normalised to a constant; use at least 2.")
+        self.linear = nn.Linear(in_dim, latent_dim)
+        self.norm = nn.LayerNorm(latent_dim)
+
+    def forward(self, features: th.Tensor) -> Latent:
+        return Latent(self.norm(self.linear(features)).tanh(), None)
+
+
 @HEADS.register("gaussian")
 class GaussianHead(Head):
     """

@@ -1,4 +1,4 @@
-"""The trunk for vectors, and for images too small for convolutions."""
+"""The trunks for vectors, and for images too small for convolutions."""
 
 import itertools
 import math
@@ -35,6 +35,24 @@ class MlpTrunk(Trunk):
         hidden = _layers([latent_dim, *reversed(self.net_arch)])
         last = nn.Linear(self.net_arch[0], math.prod(self.frame_shape))
         return nn.Sequential(*hidden, last, nn.Unflatten(1, self.frame_shape))
+
+
+@TRUNKS.register("flatten")
+class FlattenTrunk(Trunk):
+    """
+    No network at all: the features are the frame, flattened; for states that a policy reads as they are.
+
+    :param frame_shape: (n,) or (C, H, W).
+    """
+
+    def __init__(self, frame_shape: tuple[int, ...]) -> None:
+        super().__init__(frame_shape, math.prod(frame_shape))
+
+    def forward(self, frames: th.Tensor) -> th.Tensor:
+        return frames.flatten(1)
+
+    def make_decoder(self, latent_dim: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(latent_dim, self.out_dim), nn.Unflatten(1, self.frame_shape))
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:

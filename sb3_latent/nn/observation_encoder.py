@@ -1,6 +1,6 @@
 """One encoder for each array of an observation, side by side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch as th
@@ -9,6 +9,7 @@ from torch import nn
 
 from sb3_latent.images import array_specs
 from sb3_latent.nn.encoder import Encoder
+from sb3_latent.nn.heads import Head
 from sb3_latent.types import Latent, Observations
 
 
@@ -88,13 +89,31 @@ class ObservationEncoder(nn.Module):
         :param observations: as SB3 preprocesses them: images in [0, 1], (B, *observation shape); a dict for a Dict space.
         :return: (B, features_dim) each part.
         """
+        return self.latent(self.hidden(observations))
+
+    def hidden(self, observations: Observations) -> dict[str, th.Tensor]:
+        """
+        The first half of an encoding, which an actor with heads of its own shares.
+
+        :param observations: as for :meth:`forward`.
+        :return: for each key (B * n_frames, trunk's out_dim).
+        """
         frames = self.frames(observations)
         self._check_pixels(frames)
-        latents = [encoder(frames[encoder.spec.name]) for encoder in self.encoders()]
-        mean = self._joined([latent.mean for latent in latents])
+        return {name: self[name].trunk(frames[name]) for name in self}
+
+    def latent(self, hidden: Mapping[str, th.Tensor]) -> Latent:
+        """
+        The second half of an encoding.
+
+        :param hidden: from :meth:`hidden`.
+        :return: (B, features_dim) each part.
+        """
+        latents = [self[name].head(hidden[name]) for name in self]
+        mean = joined([latent.mean for latent in latents], self.widths)
         if latents[0].log_var is None:
             return Latent(mean, None)
-        return Latent(mean, self._joined([latent.log_var for latent in latents]))
+        return Latent(mean, joined([latent.log_var for latent in latents], self.widths))
 
     def means(self, observations: Observations) -> th.Tensor:
         """
@@ -103,9 +122,8 @@ class ObservationEncoder(nn.Module):
         :param observations: as for :meth:`forward`.
         :return: (B, features_dim), the mean of :meth:`forward`.
         """
-        frames = self.frames(observations)
-        self._check_pixels(frames)
-        return self._joined([encoder.head.mean_of(encoder.trunk(frames[encoder.spec.name])) for encoder in self.encoders()])
+        hidden = self.hidden(observations)
+        return joined([self[name].head.mean_of(hidden[name]) for name in self], self.widths)
 
     def frames(self, observations: Observations) -> dict[str, th.Tensor]:
         """
@@ -136,9 +154,6 @@ class ObservationEncoder(nn.Module):
         log_vars = self._separated(latent.log_var)
         return {name: Latent(means[name], log_vars[name]) for name in means}
 
-    def _joined(self, parts: list[th.Tensor]) -> th.Tensor:
-        return th.cat([part.reshape(-1, width) for part, width in zip(parts, self.widths, strict=True)], 1)
-
     def _separated(self, features: th.Tensor) -> dict[str, th.Tensor]:
         columns = th.split(features, self.widths, 1)
         pairs = zip(self.encoders(), columns, strict=True)
@@ -151,3 +166,33 @@ class ObservationEncoder(nn.Module):
                 spec.check_pixels(frames[name])
             images = [frames[name] for name, spec in self.specs.items() if spec.is_image]
             self._has_checked_pixels = all(bool(image.any()) for image in images)
+
+
+class ObservationHeads(nn.Module):
+    """
+    Heads of the same kind as an encoder's, with weights of their own, on top of its trunks: what the actor of SAC+AE reads.
+
+    :param encoders: gives the kinds and shapes; never kept.
+    """
+
+    def __init__(self, encoders: ObservationEncoder) -> None:
+        super().__init__()
+        self.by_key = nn.ModuleDict({encoder.spec.name: encoder.make_head() for encoder in encoders.encoders()})
+        self.widths = encoders.widths
+
+    def forward(self, hidden: Mapping[str, th.Tensor]) -> th.Tensor:
+        """
+        :param hidden: from :meth:`ObservationEncoder.hidden`.
+        :return: (B, features_dim), the mean of each head.
+        """
+        heads = {name: head for name, head in self.by_key.items() if isinstance(head, Head)}
+        return joined([head.mean_of(hidden[name]) for name, head in heads.items()], self.widths)
+
+
+def joined(parts: Sequence[th.Tensor], widths: Sequence[int]) -> th.Tensor:
+    """
+    :param parts: for each key (B * n_frames, latent_dim).
+    :param widths: n_frames * latent_dim of each.
+    :return: (B, sum of the widths).
+    """
+    return th.cat([part.reshape(-1, width) for part, width in zip(parts, widths, strict=True)], 1)

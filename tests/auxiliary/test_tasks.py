@@ -12,6 +12,7 @@ from sb3_latent.images import ArraySpec
 from sb3_latent.nn import Encoder
 
 ALL = TASKS.names()
+ROW_BY_ROW = [name for name in ALL if not TASKS.get(name).contrasts]
 IMAGE, VECTOR = ArraySpec("camera", (2, 32, 36)), ArraySpec("speed", (6,))
 
 
@@ -24,13 +25,19 @@ def frames_of(spec, batch=4):
     return th.rand(batch, *spec.frame_shape)
 
 
+def rows_of(task, latent, sample, frames):
+    """What a task makes of a batch; those that contrast get a positive near the mean."""
+    positive = [latent.mean + 0.1] if task.contrasts else []
+    return task(latent, sample, frames, *positive)
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("spec", [IMAGE, VECTOR], ids=["image", "vector"])
 def test_a_loss_is_one_finite_value_a_row_and_trains_encoder_and_task(name, spec):
     encoder, frames = encoder_of(spec), frames_of(spec)
     task = TASKS.get(name)(encoder)
     latent = encoder(frames)
-    rows = task(latent, latent.sample(), frames)
+    rows = rows_of(task, latent, latent.sample(), frames)
     assert rows.shape == (4,) and rows.isfinite().all()
     rows.mean().backward()
     assert all(parameter.grad.any() for parameter in encoder.trunk.parameters())
@@ -38,17 +45,17 @@ def test_a_loss_is_one_finite_value_a_row_and_trains_encoder_and_task(name, spec
     assert all(parameter.grad.any() for parameter in task.parameters())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ROW_BY_ROW)
 def test_rows_do_not_know_of_each_other(name):
     encoder, frames = encoder_of(IMAGE), frames_of(IMAGE)
     task = TASKS.get(name)(encoder)
 
-    def rows_of(part):
+    def rows(part):
         latent = encoder(part)
         return task(latent, latent.mean, part)
 
-    alone = th.cat([rows_of(frame[None]) for frame in frames])
-    th.testing.assert_close(rows_of(frames), alone, rtol=1e-4, atol=1e-6)
+    alone = th.cat([rows(frame[None]) for frame in frames])
+    th.testing.assert_close(rows(frames), alone, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -66,12 +73,12 @@ def test_copies_say_the_same(name, copied):
     encoder, frames = encoder_of(IMAGE), frames_of(IMAGE)
     task = TASKS.get(name)(encoder)
     latent = encoder(frames)
-    assert th.equal(copied(task)(latent, latent.mean, frames), task(latent, latent.mean, frames))
+    assert th.equal(rows_of(copied(task), latent, latent.mean, frames), rows_of(task, latent, latent.mean, frames))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_default_coefficient_is_a_positive_number(name):
-    assert 0 < TASKS.get(name)(encoder_of(VECTOR)).default_coef(1.0) < 1
+    assert 0 < TASKS.get(name)(encoder_of(VECTOR)).default_coef(1.0) <= 1
 
 
 def test_defaults_divide_by_the_number_of_features():
@@ -136,6 +143,42 @@ def test_free_bits_are_nats(free_bits):
 def test_bernoulli_of_a_vector_is_refused(loss):
     with pytest.raises(ValueError, match="'speed' is a vector; use 'gaussian'"):
         ReconstructionTask(encoder_of(VECTOR), loss=loss)
+
+
+@pytest.mark.parametrize(("loss", "function"), [("squared_error", losses.squared_error), ("gaussian", None)])
+def test_recon_of_few_bits_compares_with_fresh_noise(loss, function):
+    encoder, frames = encoder_of(IMAGE), th.randint(256, (4, 2, 32, 36)) / 255
+    task, twin = (ReconstructionTask(encoder, loss=loss, bits=bits) for bits in (5, None))
+    twin.load_state_dict(task.state_dict())
+    latent = encoder(frames)
+    sample, untouched = latent.sample(), frames.clone()
+    th.manual_seed(3)
+    first, second = task(latent, sample, frames), task(latent, sample, frames)
+    th.manual_seed(3)
+    target = losses.quantize(frames, 5, th.rand_like(frames))
+    assert th.equal(first, twin(latent, sample, target)) and not th.equal(first, second)
+    assert function is None or th.equal(first, function(task.decoder(sample), target))
+    assert th.equal(frames, untouched)
+
+
+def test_pictures_of_few_bits_come_back_in_units_of_the_frames():
+    task, z = ReconstructionTask(encoder_of(IMAGE), bits=5), th.randn(3, 5)
+    th.testing.assert_close(task.decode(z), task.decoder(z) + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kwargs", "message"),
+    [
+        (VECTOR, {"bits": 5}, "bits=5 needs pixels, but 'speed' is a vector; drop bits or exclude it"),
+        (IMAGE, {"bits": 5, "loss": "bernoulli"}, "outside loss 'bernoulli'; use 'squared_error' or 'gaussian'"),
+        (IMAGE, {"bits": 9}, "bits=9 must lie between 1 and 8"),
+        (IMAGE, {"bits": 0}, "bits=0 must be an integer of at least 1"),
+        (IMAGE, {"bits": 5.0}, "bits=5.0 must be an integer"),
+    ],
+)
+def test_bits_that_make_no_sense_are_refused(spec, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ReconstructionTask(encoder_of(spec), **kwargs)
 
 
 def test_a_task_is_an_abstract_class():

@@ -5,16 +5,17 @@ import pickle
 
 import pytest
 import torch as th
+from torch import nn
 from torch.distributions import Normal
 
-from sb3_latent.nn import HEADS, DeterministicHead, GaussianHead, IdentityHead
+from sb3_latent.nn import HEADS, DeterministicHead, GaussianHead, IdentityHead, LayerNormTanhHead
 from sb3_latent.types import Latent
 
 ALL = HEADS.names()
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("latent_dim", [1, 5, 12])
+@pytest.mark.parametrize("latent_dim", [2, 5, 12])
 def test_a_latent_is_as_wide_as_the_head_says(name, latent_dim):
     head = HEADS.get(name)(12, latent_dim)
     latent = head(th.randn(3, 12))
@@ -40,11 +41,32 @@ def test_gradients_reach_every_parameter_and_the_features(name):
     assert all(parameter.grad.any() for parameter in head.parameters())
 
 
-@pytest.mark.parametrize("cls", [DeterministicHead, GaussianHead])
+@pytest.mark.parametrize("cls", [DeterministicHead, GaussianHead, LayerNormTanhHead])
 @pytest.mark.parametrize("latent_dim", [13, 0, -1])
 def test_a_latent_wider_than_the_trunk_is_refused(cls, latent_dim):
     with pytest.raises(ValueError, match=f"latent_dim={latent_dim} must lie between 1 and the trunk's 12 features"):
         cls(12, latent_dim)
+
+
+@pytest.mark.parametrize("cls", [DeterministicHead, GaussianHead])
+def test_a_latent_may_be_a_single_number(cls):
+    assert cls(12, 1)(th.randn(3, 12)).mean.std() > 0
+
+
+def test_layer_norm_of_a_single_number_is_refused():
+    with pytest.raises(ValueError, match=r"'layer_norm_tanh': latent_dim=1 .* use at least 2"):
+        LayerNormTanhHead(12, 1)
+
+
+def test_layer_norm_tanh_is_the_formula():
+    head, features = LayerNormTanhHead(6, 4).double(), 10 * th.randn(3, 6, dtype=th.float64)
+    for parameter in head.norm.parameters():
+        nn.init.normal_(parameter)
+    h = features @ head.linear.weight.T + head.linear.bias
+    mean = h.sum(1, keepdim=True) / 4
+    variance = ((h - mean) ** 2).sum(1, keepdim=True) / 4
+    expected = th.tanh((h - mean) / (variance + 1e-5) ** 0.5 * head.norm.weight + head.norm.bias)
+    th.testing.assert_close(head(features).mean, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_identity_passes_features_on_as_they_are():

@@ -14,12 +14,23 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
 from sb3_latent.images import ArraySpec
-from sb3_latent.nn import TRUNKS, Encoder, ImpalaTrunk, MlpTrunk, NatureTrunk, Seed84Trunk
+from sb3_latent.nn import (
+    TRUNKS,
+    ConvLayer,
+    ConvTrunk,
+    DmcTrunk,
+    Encoder,
+    FlattenTrunk,
+    ImpalaTrunk,
+    MlpTrunk,
+    NatureTrunk,
+    Seed84Trunk,
+)
 from sb3_latent.nn.convolutional import SubpixelConvTranspose2d
 from sb3_latent.nn.trunk import SMALLEST_IMAGE
 
 ALL = TRUNKS.names()
-FOR_IMAGES_ALONE = [name for name in ALL if name != "mlp"]
+FOR_IMAGES_ALONE = [name for name in ALL if name not in ("flatten", "mlp")]
 
 sides = st.integers(32, 128)
 
@@ -87,8 +98,8 @@ def test_copies_are_equal_and_share_no_weights(name, copied):
     twin, frames = copied(trunk), th.rand(2, 1, 32, 40)
     assert th.equal(twin(frames), trunk(frames))
     assert twin.make_decoder(3)(th.zeros(1, 3)).shape == (1, 1, 32, 40)
-    nn.init.zeros_(next(iter(twin.parameters())))
-    assert next(iter(trunk.parameters())).any()
+    ours, theirs = ({parameter.data_ptr() for parameter in module.parameters()} for module in (trunk, twin))
+    assert not ours & theirs
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -164,6 +175,104 @@ def test_seed84_has_as_many_parameters_as_table_1():
     assert n_parameters(trunk.make_decoder(20)) == decoder == 14_522_977
 
 
+def network_of_sac_ae(latent_dim):
+    """encoder.py and decoder.py of SAC+AE for 9x84x84, typed anew: convolutions, first linear layer, decoder."""
+    convolutions = nn.Sequential(nn.Conv2d(9, 32, 3, stride=2), nn.ReLU())
+    for _ in range(3):
+        convolutions.extend([nn.Conv2d(32, 32, 3), nn.ReLU()])
+    decoder = nn.Sequential(nn.Linear(latent_dim, 32 * 35 * 35), nn.ReLU(), nn.Unflatten(1, (32, 35, 35)))
+    for _ in range(3):
+        decoder.extend([nn.ConvTranspose2d(32, 32, 3), nn.ReLU()])
+    decoder.append(nn.ConvTranspose2d(32, 9, 3, stride=2, output_padding=1))
+    return nn.Sequential(convolutions, nn.Flatten()), nn.Linear(32 * 35 * 35, latent_dim), decoder
+
+
+def test_dmc_is_the_network_of_sac_ae_and_its_gradients():
+    convolutions, linear, decoder = network_of_sac_ae(5)
+    trunk = DmcTrunk((9, 84, 84))
+    mirror = trunk.make_decoder(5)
+    for ours, theirs in ((trunk, convolutions), (mirror, decoder)):
+        ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    frames, z = th.rand(2, 9, 84, 84), th.randn(2, 5)
+    assert trunk.out_dim == 39_200
+    for ours, theirs, inputs in ((trunk, convolutions, frames), (mirror, decoder, z)):
+        th.testing.assert_close(ours(inputs), theirs(inputs), rtol=1e-5, atol=1e-6)
+    losses = [linear(part(frames)).square().sum() for part in (trunk, convolutions)]
+    losses[0] += (mirror(z) - frames).square().sum()
+    losses[1] += (decoder(z) - frames).square().sum()
+    for loss in losses:
+        loss.backward()
+    for ours, theirs in ((trunk, convolutions), (mirror, decoder)):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            th.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5 * b.grad.abs().max().item())
+
+
+def test_dmc_has_as_many_parameters_as_sac_ae():
+    encoder = Encoder(ArraySpec("x", (9, 84, 84)), 50, "dmc", {}, "layer_norm_tanh", {})
+    convolutions = (9 * 32 * 9 + 32) + 3 * (32 * 32 * 9 + 32)
+    assert n_parameters(encoder) == convolutions + (39_200 * 50 + 50) + 2 * 50 == 1_990_518
+    decoder = (50 * 39_200 + 39_200) + 3 * (32 * 32 * 9 + 32) + (32 * 9 * 9 + 9)
+    assert n_parameters(encoder.trunk.make_decoder(50)) == decoder == 2_029_545
+
+
+def same(trunk):
+    return trunk
+
+
+def reloaded(trunk):
+    fresh = DmcTrunk(trunk.frame_shape)
+    fresh.load_state_dict(trunk.state_dict())
+    return fresh
+
+
+@pytest.mark.parametrize("copied", [same, copy.deepcopy, lambda trunk: pickle.loads(pickle.dumps(trunk)), reloaded])
+def test_dmc_convolves_channels_last_and_takes_either_layout(copied):
+    trunk = copied(DmcTrunk((4, 40, 36)))
+    formats = []
+    for convolution in modules_of(trunk, nn.Conv2d):
+        assert convolution.weight.is_contiguous()  # as SB3's parameters_to_vector needs it
+        convolution.register_forward_hook(
+            lambda _, inputs, output: formats.extend(
+                x.is_contiguous(memory_format=th.channels_last) for x in (*inputs, output)
+            )
+        )
+    frames = th.rand(2, 4, 40, 36)
+    features = trunk(frames)
+    assert th.equal(features, trunk(frames.contiguous(memory_format=th.channels_last)))
+    assert formats == [True] * 16 and features.is_contiguous()
+
+
+@given(sides, sides)
+@settings(max_examples=25)
+@example(32, 128)
+@example(33, 33)
+def test_dmc_has_at_most_as_many_layers_as_leave_a_pixel(height, width):
+    with th.device("meta"):
+        most = 1
+        while min(DmcTrunk((1, height, width), n_layers=most).shapes[-1]) > 2:
+            most += 1
+        with pytest.raises(
+            ValueError, match=f"n_layers={most + 1} leave nothing of a {height}x{width} image; use at most {most}"
+        ):
+            DmcTrunk((1, height, width), n_layers=most + 1)
+
+
+@pytest.mark.parametrize("name", ["n_layers", "channels"])
+def test_dmc_counts_in_whole_numbers(name):
+    with pytest.raises(ValueError, match=f"{name}=0 must be an integer of at least 1"):
+        DmcTrunk((1, 40, 40), **{name: 0})
+
+
+@pytest.mark.parametrize("smallest", [0, 36])
+def test_without_a_linear_layer_the_features_are_the_last_feature_map(smallest):
+    trunk = ConvTrunk((2, 32, 33), (ConvLayer(3, 4, 2, 1), ConvLayer(5, 3, 1)), None, smallest)
+    frames = th.rand(2, 2, 32, 33)
+    assert th.equal(trunk(frames), trunk.convolutions(frames)) and not modules_of(trunk, nn.Linear)
+    decoder = trunk.make_decoder(7)
+    assert [(part.in_features, part.out_features) for part in modules_of(decoder, nn.Linear)] == [(7, trunk.out_dim)]
+    assert decoder(th.rand(2, 7)).shape == frames.shape
+
+
 def test_impala_halves_the_size_three_times():
     trunk, hidden = ImpalaTrunk((3, 64, 64)), th.rand(1, 3, 64, 64)
     sizes = []
@@ -198,6 +307,15 @@ def test_mlp_takes_and_mirrors_anything(shape, net_arch):
         assert sizes == list(pairwise(expected))
     assert trunk(th.rand(2, *shape)).shape == (2, net_arch[-1])
     assert decoder(th.rand(2, 3)).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 5, 6)])
+def test_flatten_is_the_frame_itself(shape):
+    trunk, frames, z = FlattenTrunk(shape), th.rand(3, *shape), th.randn(3, 4)
+    assert th.equal(trunk(frames), frames.reshape(3, -1)) and not list(trunk.parameters())
+    decoder = trunk.make_decoder(4)
+    (linear,) = modules_of(decoder, nn.Linear)
+    th.testing.assert_close(decoder(z), (z @ linear.weight.T + linear.bias).reshape(frames.shape))
 
 
 def test_mlp_without_layers_is_refused():
