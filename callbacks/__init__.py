@@ -1,5 +1,7 @@
 """Callbacks for SB3's ``learn``: they trigger and log, the mathematics lies in :mod:`sb3_latent`."""
 
+from sb3_latent.callbacks.catch_up import CatchUpCallback
+from sb3_latent.callbacks.checkpoint import CrashSafeCheckpointCallback
 from sb3_latent.callbacks.encoder_schedule import EncoderScheduleCallback
 from sb3_latent.callbacks.kl_constraint import KLConstraintCallback
 from sb3_latent.callbacks.metrics import LatentMetricsCallback
@@ -7,6 +9,8 @@ from sb3_latent.callbacks.reconstruction import ReconstructionCallback
 from sb3_latent.callbacks.saliency import JacobianSaliencyCallback
 
 __all__ = [
+    "CatchUpCallback",
+    "CrashSafeCheckpointCallback",
     "EncoderScheduleCallback",
     "JacobianSaliencyCallback",
     "KLConstraintCallback",

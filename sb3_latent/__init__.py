@@ -20,6 +20,7 @@ from sb3_latent.presets import (
     sac_kwargs,
 )
 from sb3_latent.pretrain import pretrain_encoder
+from sb3_latent.resume import has_checkpoint, load_checkpoint, save_checkpoint
 from sb3_latent.types import Latent
 
 __version__ = version("sb3_latent")
@@ -37,16 +38,19 @@ __all__ = [
     "collect_frames",
     "get_extractor",
     "get_extractors",
+    "has_checkpoint",
     "latent_kwargs",
     "list_heads",
     "list_losses",
     "list_presets",
     "list_tasks",
     "list_trunks",
+    "load_checkpoint",
     "load_encoder",
     "make_dmc_env",
     "ppo_kwargs",
     "pretrain_encoder",
     "sac_kwargs",
+    "save_checkpoint",
     "save_encoder",
 ]

@@ -108,7 +108,7 @@ class SharedEncoder:
         gradients: list[th.Tensor | None] = []
         if encoding.for_critic.grad is not None:
             # The tasks read one view; a gradient of several is that of their sum.
-            balance.see_rl(encoding.for_critic.grad.unflatten(0, (-1, views.batch_size)).sum(0))
+            balance.see_rl(th.stack(th.split(encoding.for_critic.grad, views.batch_size)).sum(0))
             outputs.append(encoding.features)
             gradients.append(encoding.for_critic.grad * balance.kappa)
         loss = self._task_loss(views)
