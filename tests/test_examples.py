@@ -9,11 +9,30 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY_PPO = ["--steps", "32", "--n-envs", "2", "--n-steps", "16"]
 TINY_VAE = ["--n-frames", "300", "--n-epochs", "1"]
+TINY_SAC = [
+    "--steps",
+    "12",
+    "--learning-starts",
+    "8",
+    "--batch-size",
+    "4",
+    "--buffer-size",
+    "50",
+    "--task",
+    "cartpole-swingup",
+]
+SAC_FILES = ["model.zip", "tensorboard"]
 RUNS = {
     "demo.py": (["--steps", "1024"], ["model.zip", "contact_sheet.png", "learning_curve.png", "tensorboard", "monitor"]),
     "ppo_fixed.py": (TINY_PPO + TINY_VAE, ["model.zip", "frames.npy", "encoder.safetensors", "tensorboard"]),
     "ppo_adapt.py": (TINY_PPO + TINY_VAE, ["model.zip", "frames.npy", "encoder.safetensors", "tensorboard"]),
     "ppo_vae.py": (TINY_PPO, ["model.zip", "pictures", "tensorboard"]),
+    "sac_ae.py": (TINY_SAC, [*SAC_FILES, "pictures"]),
+    "sac_cnn.py": (TINY_SAC, SAC_FILES),
+    "sac_vae.py": ([*TINY_SAC, "--variant", "alternating", "--task-freq", "2"], [*SAC_FILES, "pictures"]),
+    "drq.py": (TINY_SAC, SAC_FILES),
+    "curl.py": (TINY_SAC, SAC_FILES),
+    "sac_state.py": (TINY_SAC, SAC_FILES),
 }
 
 
