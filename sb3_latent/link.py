@@ -37,9 +37,11 @@ def _callers() -> Iterator[FrameType]:
 def calling_algorithms() -> Iterator[BaseAlgorithm]:
     """:return: the SB3 algorithms whose methods are running, innermost first."""
     for frame in _callers():
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, BaseAlgorithm):
-            yield caller
+        # Whoever reads the locals of this frame makes a cycle that holds all others, and the batches in them.
+        if frame.f_code.co_varnames[:1] == ("self",):
+            caller = frame.f_locals.get("self")
+            if isinstance(caller, BaseAlgorithm):
+                yield caller
 
 
 def is_being_loaded() -> bool:

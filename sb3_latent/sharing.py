@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from sb3_latent.checks import whole_number
 from sb3_latent.registry import unknown
 
@@ -52,22 +54,40 @@ class Sharing:
     def __post_init__(self) -> None:
         if self.actor_reads not in ("latent", "trunk"):
             raise ValueError(unknown("actor_reads", self.actor_reads, ("latent", "trunk")))
-        for argument, allowed in (("encoder_gradients", LOSSES), ("augmented", BATCHES)):
-            given = getattr(self, argument)
-            if isinstance(given, str):
-                raise ValueError(f"{argument}={given!r} must be a list, e.g. [{given!r}]; allowed in it: {allowed}.")
-            for name in given:
-                if name not in allowed:
-                    raise ValueError(unknown(f"entry of {argument}:", name, allowed))
-        if self.encoder_tau is not None and not 0 < self.encoder_tau <= 1:
-            raise ValueError(f"encoder_tau={self.encoder_tau} must lie in (0, 1]; None takes tau of the algorithm.")
+        self._check_names("encoder_gradients", LOSSES)
+        self._check_names("augmented", BATCHES)
+        for argument in ("target_encoder", "sample_latent", "autocast", "compile"):
+            if not isinstance(getattr(self, argument), bool):
+                raise ValueError(f"{argument}={getattr(self, argument)!r} must be True or False.")
         for argument in ("task_freq", "actor_update_freq", "n_target_views", "n_q_views"):
             whole_number(argument, getattr(self, argument))
+        self._check_encoder_tau()
+        if not isinstance(self.augmentation, Mapping | None):
+            raise ValueError(
+                f"augmentation={self.augmentation!r} must be a dictionary such as {{'random_shift': {{'pad': 4}}}}."
+            )
         if max(self.n_target_views, self.n_q_views) > 1 and not (self.augmentation and "rl" in self.augmented):
             raise ValueError(
                 f"n_target_views={self.n_target_views}, n_q_views={self.n_q_views}: several views of the same pixels are the "
                 "same; pass augmentation={'random_shift': {}} and leave 'rl' in augmented."
             )
+
+    def _check_names(self, argument: str, allowed: tuple[str, ...]) -> None:
+        given = getattr(self, argument)
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ValueError(
+                f"{argument}={given!r} must be a list of names, e.g. {list(allowed[:1])}; allowed in it: {allowed}."
+            )
+        for name in given:
+            if name not in allowed:
+                raise ValueError(unknown(f"entry of {argument}:", name, allowed))
+
+    def _check_encoder_tau(self) -> None:
+        tau = self.encoder_tau
+        if tau is None:
+            return
+        if isinstance(tau, bool) or not isinstance(tau, int | float | np.integer | np.floating) or not 0 < tau <= 1:
+            raise ValueError(f"encoder_tau={tau!r} must be a number in (0, 1]; None takes tau of the algorithm.")
 
     def moves_encoder(self, loss: str) -> bool:
         """

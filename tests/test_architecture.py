@@ -22,7 +22,7 @@ LAYERS = (
     ("tasks", "optimizer"),
     ("weights",),
     ("extractor",),
-    ("models", "presets"),
+    ("models", "presets", "recipes"),
     ("policies",),
     ("checkpoint", "evaluation", "frames", "pretrain", "resume", "representation", "saliency", "figures", "sheets", "envs"),
     ("callbacks",),

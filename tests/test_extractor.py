@@ -31,6 +31,10 @@ VECTOR = spaces.Box(-np.inf, np.inf, (6,), np.float32)
 DICT = spaces.Dict(camera=STACK, map=spaces.Box(0, 255, (40, 36, 2), np.uint8), speed=VECTOR)
 VAE = {"head": "gaussian", "tasks": {"recon": {}, "kl": {}}}
 RECONSTRUCTING = [name for name in list_presets() if "recon" in PRESETS[name].get("tasks", {})]
+# Bits are those of a byte.
+FOR_VECTORS = [name for name in list_presets() if "bits" not in PRESETS[name].get("tasks", {}).get("recon", {})]
+NARROW = {"nature": {"hidden_dim": 32}, "seed84": {"hidden_dim": 32}, "dmc": {"channels": 4}, "flatten": {}}
+"""Arguments that make each trunk of a preset small."""
 
 
 def batch_of(space, n=3):
@@ -54,6 +58,20 @@ def tiny(space, preset="ae", **settings):
     return build(space, preset, **kwargs)
 
 
+def width_of(preset, n_hidden):
+    """Of the latent of a frame; a preset without a bottleneck keeps the trunk's features."""
+    return n_hidden if PRESETS[preset]["head"] == "identity" else PRESETS[preset].get("latent_dim", 20)
+
+
+def losses_of(extractor, observations):
+    """Every unweighted loss; tasks that contrast take each frame for another view of itself."""
+    if not extractor.tasks.contrasts:
+        return extractor.auxiliary_losses(observations)
+    latents = extractor.encoders.split(extractor.encode(observations))
+    positives = {name: latent.mean for name, latent in latents.items()}
+    return extractor.tasks(latents, extractor.encoders.frames(observations), extractor.tasks.labels, positives)
+
+
 def total(losses, coefs):
     return sum(coefs[label] * loss for label, loss in losses.items())
 
@@ -65,25 +83,37 @@ def total(losses, coefs):
 @pytest.mark.parametrize("shape", [(1, 36, 36), (4, 84, 84), (84, 84, 4)], ids=str)
 def test_every_preset_works_on_images(preset, shape):
     space = spaces.Box(0, 255, shape, np.uint8)
-    extractor = build(space, preset, trunk_kwargs={"hidden_dim": 32})
+    extractor = build(space, preset, trunk_kwargs=NARROW[PRESETS[preset].get("trunk", "nature")])
     observations = batch_of(space, 2)
-    latent, losses = extractor.encode(observations), extractor.auxiliary_losses(observations)
+    latent, losses = extractor.encode(observations), losses_of(extractor, observations)
     assert latent.mean.shape == (2, extractor.features_dim)
-    assert extractor.features_dim == (min(shape) if PRESETS[preset].get("per_frame") else 1) * 20
+    n_frames = min(shape) if PRESETS[preset].get("per_frame") else 1
+    assert extractor.features_dim == n_frames * width_of(preset, np.prod(shape))
     assert set(losses) == set(PRESETS[preset].get("tasks", {}))
     assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
     if preset in RECONSTRUCTING:
         assert extractor.decode(latent.mean).shape == observations.shape
 
 
-@pytest.mark.parametrize("preset", list_presets())
-def test_every_preset_works_on_vectors(preset):
+@pytest.mark.parametrize("preset", FOR_VECTORS)
+def test_every_preset_that_can_works_on_vectors(preset):
     extractor = build(VECTOR, preset, trunk="mlp", per_frame=False)
     latent = extractor.encode(batch_of(VECTOR))
-    assert latent.mean.shape == (3, 20)
+    assert latent.mean.shape == (3, width_of(preset, 256))
     if preset in RECONSTRUCTING:
         assert extractor.decode(latent.mean).shape == (3, 6)
-    assert extractor.auxiliary_loss(batch_of(VECTOR)).isfinite()
+    assert all(loss.isfinite() for loss in losses_of(extractor, batch_of(VECTOR)).values())
+
+
+@pytest.mark.parametrize("preset", [name for name in list_presets() if name not in FOR_VECTORS])
+def test_a_preset_that_cannot_says_so(preset):
+    with pytest.raises(ValueError, match="bits=5 needs pixels"):
+        build(VECTOR, preset, trunk="mlp")
+
+
+def test_states_are_features_as_they_are():
+    extractor, observations = build(VECTOR, "sac_state"), batch_of(VECTOR)
+    assert th.equal(extractor(observations), observations) and not list(extractor.parameters())
 
 
 @pytest.mark.parametrize("trunk", TRUNKS.names())
@@ -97,8 +127,10 @@ def test_every_trunk_head_and_loss_go_together(trunk, head, loss):
     assert extractor.decode(extractor.encode(observations).mean).shape == observations.shape
 
 
-@pytest.mark.parametrize("preset", RECONSTRUCTING)
-@pytest.mark.parametrize("space", [SMALL, VECTOR], ids=["image", "vector"])
+@pytest.mark.parametrize(
+    ("preset", "space"),
+    [(preset, space) for preset in RECONSTRUCTING for space in (SMALL, VECTOR) if space is SMALL or preset in FOR_VECTORS],
+)
 def test_every_reconstruction_is_learned(preset, space):
     trunk = {"trunk": "nature", "trunk_kwargs": {"hidden_dim": 64}} if space is SMALL else {"trunk": "mlp"}
     extractor = build(space, preset, **trunk, per_frame=False)

@@ -3,10 +3,10 @@
 import pytest
 
 from sb3_latent.auxiliary import TASKS
-from sb3_latent.nn import HEADS, LIKELIHOODS, TRUNKS, MlpTrunk, Trunk
+from sb3_latent.nn import AUGMENTATIONS, HEADS, LIKELIHOODS, TRUNKS, MlpTrunk, Trunk
 from sb3_latent.registry import Registry, unknown
 
-REGISTRIES = {registry.kind: registry for registry in (TRUNKS, HEADS, TASKS, LIKELIHOODS)}
+REGISTRIES = {registry.kind: registry for registry in (TRUNKS, HEADS, TASKS, LIKELIHOODS, AUGMENTATIONS)}
 
 
 class Animal:

@@ -52,7 +52,7 @@ class ObservationEncoder(nn.Module):
             is_main = spec.is_image or len(self.specs) == 1
             chosen, chosen_kwargs = (trunk, trunk_kwargs) if is_main else (None, {})
             self.by_key[name] = Encoder(spec, latent_dim, chosen, chosen_kwargs, head, head_kwargs)
-        self._has_checked_pixels = False
+        self.has_checked_pixels = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
@@ -161,11 +161,11 @@ class ObservationEncoder(nn.Module):
 
     def _check_pixels(self, frames: Mapping[str, th.Tensor]) -> None:
         """On the first batch that is not black, and then no more: reading values waits for the device."""
-        if not self._has_checked_pixels:
+        if not self.has_checked_pixels:
             for name, spec in self.specs.items():
                 spec.check_pixels(frames[name])
             images = [frames[name] for name, spec in self.specs.items() if spec.is_image]
-            self._has_checked_pixels = all(bool(image.any()) for image in images)
+            self.has_checked_pixels = all(bool(image.any()) for image in images)
 
 
 class ObservationHeads(nn.Module):

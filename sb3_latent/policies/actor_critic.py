@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_latent.presets import SETTINGS, latent_kwargs
+from sb3_latent.presets import POLICY_SETTINGS, SETTINGS, latent_kwargs
 from sb3_latent.registry import unknown
 
 _OURS = {"features_extractor_class", "features_extractor_kwargs"}
@@ -47,6 +47,10 @@ class LatentActorCriticPolicy(ActorCriticPolicy):
         latent_settings = {name: value for name, value in settings.items() if name not in policy_parameters}
         self._latent_settings = {"preset": preset, **latent_settings}
         merged = {**latent_kwargs(preset, **latent_settings), **policy_settings}
+        if any(name in POLICY_SETTINGS for name in merged):
+            raise ValueError(
+                f"preset {preset!r} is for LatentSACPolicy, LatentTQCPolicy or LatentTD3Policy; choose another here."
+            )
         super().__init__(observation_space, action_space, lr_schedule, **merged)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

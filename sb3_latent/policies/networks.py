@@ -110,8 +110,11 @@ class SharingCritic(SharingNetwork):
         for_actor = th.is_grad_enabled() and actions.requires_grad and shared.extractor.training
         self.learns = th.is_grad_enabled() and not actions.requires_grad and not self.is_target
         records = th.is_grad_enabled() and (shared.actor_is_due or not for_actor)
-        with _held(self) if for_actor else nullcontext(), th.set_grad_enabled(records):
-            yield shared.n_critic_views(self.learns)
+        try:
+            with _held(self) if for_actor else nullcontext(), th.set_grad_enabled(records):
+                yield shared.n_critic_views(self.learns)
+        finally:
+            self.learns = False
 
 
 class StochasticSharingActor(SharingActor):

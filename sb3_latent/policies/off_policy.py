@@ -21,9 +21,10 @@ from sb3_latent.nn import INITIALIZATIONS, ObservationHeads
 from sb3_latent.policies.networks import Reader, SharingActor, SharingCritic, SharingNetwork, TanhSquash
 from sb3_latent.policies.parts import Parts
 from sb3_latent.policies.shared_encoder import SharedEncoder
-from sb3_latent.presets import POLICY_SETTINGS, SETTINGS, latent_kwargs
+from sb3_latent.presets import POLICY_SETTINGS, SETTINGS, check_policy_settings, latent_kwargs
 from sb3_latent.registry import unknown
 from sb3_latent.sharing import Sharing
+from sb3_latent.tasks import forked_rng
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -40,12 +41,15 @@ class SharedEncoderPolicy(BasePolicy):
     :param lr_schedule: learning rate of every part that has none of its own.
     :param preset: a name from ``list_presets()``, for YAML; its settings may stand beside it. None takes ``latent_kwargs``'s
         result, as ``policy_kwargs`` of a script gives it.
-    :param optimizers: arguments of the optimizer for ``"critic"``, ``"encoder"``, ``"decoder"``, ``"actor"`` and
-        ``"ent_coef"``; ``lr`` may be a schedule.
-    :param init: ``"delta_orthogonal"`` (SAC+AE) or ``"orthogonal"`` (DrQ) weights for all networks; None leaves torch's.
-    :param log_std_bounds: tanh squashes the actor's log standard deviation into them; None clamps it to SB3's [-20, 2]. gSDE
-        has a parameter there instead, which stays as it is.
-    :param kwargs: the settings of :class:`Sharing`, and arguments of SB3's policy.
+    :param kwargs: the settings of :class:`Sharing`, arguments of SB3's policy, and
+
+        ``optimizers``: arguments of the optimizer for ``"critic"``, ``"encoder"``, ``"decoder"``, ``"actor"`` and
+        ``"ent_coef"``; ``lr`` may be a schedule;
+
+        ``init``: ``"delta_orthogonal"`` (SAC+AE) or ``"orthogonal"`` (DrQ) weights for all networks; None leaves torch's;
+
+        ``log_std_bounds``: tanh squashes the actor's log standard deviation into them; None clamps it to SB3's [-20, 2]. gSDE
+        has a parameter there instead, which stays as it is; TD3 has neither.
     :raises ValueError: if a value is wrong, or the algorithm is one that the policy is not for.
     :raises TypeError: if an argument is unknown.
     """
@@ -69,22 +73,21 @@ class SharedEncoderPolicy(BasePolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         preset: str | None = None,
-        optimizers: Mapping[str, Mapping[str, Any]] | None = None,
-        init: str | None = None,
-        log_std_bounds: tuple[float, float] | None = None,
         **kwargs: Any,
     ) -> None:
         self._check_algorithm()
-        own = {"optimizers": optimizers, "init": init, "log_std_bounds": log_std_bounds}
-        given = {**kwargs, **{name: value for name, value in own.items() if value is not None}}
+        given = dict(kwargs)
+        known = {*inspect.signature(super().__init__).parameters, *POLICY_SETTINGS, "preset"}
         if preset is not None:
+            if "features_extractor_kwargs" in given:
+                raise TypeError("features_extractor_kwargs means nothing beside preset; write its entries beside it as well.")
+            known |= set(SETTINGS)
             settings = {name: given.pop(name) for name in list(given) if name in (*SETTINGS, *POLICY_SETTINGS)}
             given = {**latent_kwargs(preset, **settings), **given}
-        self._arguments = {name: given.pop(name) for name in list(given) if name in POLICY_SETTINGS}
-        known = inspect.signature(super().__init__).parameters
         for name in given:
             if name not in known:
-                raise TypeError(unknown(f"argument of {type(self).__name__}:", name, [*known, *POLICY_SETTINGS, "preset"]))
+                raise TypeError(unknown(f"argument of {type(self).__name__}:", name, known))
+        self._arguments = {name: given.pop(name) for name in list(given) if name in POLICY_SETTINGS}
         if given.pop("share_features_extractor", False):
             raise ValueError(f"{type(self).__name__} always shares its encoder; drop share_features_extractor=True.")
         names = {field.name for field in fields(Sharing)}
@@ -97,10 +100,9 @@ class SharedEncoderPolicy(BasePolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        init = self._arguments.get("init")
-        if init is not None and init not in INITIALIZATIONS:
-            raise ValueError(unknown("init", init, INITIALIZATIONS))
-        self._parts = Parts(self.optimizer_class, self._arguments.get("optimizers", {}))
+        check_policy_settings(self._arguments)
+        optimizers = self._arguments.get("optimizers") or {}
+        self._parts = Parts(self.optimizer_class, optimizers)
         self.features_extractor = self._make_extractor()
         self.features_extractor_target = self._make_target_extractor() if self.sharing.target_encoder else None
         self._shared = SharedEncoder(
@@ -115,10 +117,16 @@ class SharedEncoderPolicy(BasePolicy):
             target.is_target = True
         encoder = list(self.features_extractor.encoders.parameters())
         tasks = list(self.features_extractor.tasks.parameters()) if self.features_extractor.optimizer is None else []
+        if "decoder" in optimizers and not tasks:
+            raise ValueError(
+                "optimizers['decoder']: there is no decoder in the critic's optimizer; with gradient_mode='own_optimizer' its "
+                "arguments go into auxiliary_optimizer_kwargs, without tasks nowhere."
+            )
         critic = {"critic": list(self.critic.parameters()), "encoder": encoder, "decoder": tasks}
         actor = {"actor": list(self.actor.parameters()), "encoder": encoder if self.sharing.moves_encoder("actor") else []}
         self.critic.optimizer = self._make_optimizer(critic, lr_schedule)
         self.actor.optimizer = self._make_optimizer(actor, lr_schedule)
+        self.set_training_mode(False)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """
@@ -156,6 +164,8 @@ class SharedEncoderPolicy(BasePolicy):
         self.features_extractor.train(mode)
         if mode:
             self._bind()
+        else:
+            self._shared.end_step()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self._arguments}
@@ -179,9 +189,10 @@ class SharedEncoderPolicy(BasePolicy):
                 f"features_extractor_class={self.features_extractor_class.__name__} is no LatentExtractor; "
                 "use latent_kwargs(...)."
             )
-        extractor = self._initialized(self.features_extractor_class(self.observation_space, **kwargs))
-        if extractor.optimizer is not None and "decoder" in self._arguments.get("optimizers", {}):
-            raise ValueError("with gradient_mode='own_optimizer' the decoder's arguments go into auxiliary_optimizer_kwargs.")
+        extractor = self.features_extractor_class(self.observation_space, **kwargs)
+        self._initialized(extractor.encoders)
+        with forked_rng():
+            self._initialized(extractor.tasks)
         if pretrained is not None and not is_being_loaded():
             extractor.load_weights(pretrained)
         return extractor
@@ -226,9 +237,10 @@ class SharedEncoderPolicy(BasePolicy):
         return (self._n_updates_before + self._n_critic_steps) % freq == 0
 
     def _before_ent_coef_step(self) -> None:
-        assert self.features_extractor.link.algorithm is not None
-        optimizer = self.features_extractor.link.algorithm.ent_coef_optimizer  # type: ignore[attr-defined]  # SAC, TQC
-        self._prepare(optimizer, self._shared.actor_is_due)
+        """The optimizer is the algorithm's, and stays with it when a user gives it another policy."""
+        algorithm = self.features_extractor.link.algorithm
+        if algorithm is not None and algorithm.policy is self:
+            self._prepare(algorithm.ent_coef_optimizer, self._shared.actor_is_due)  # type: ignore[attr-defined]  # SAC, TQC
 
     def _before_critic_step(self) -> None:
         self._shared.backward()
@@ -250,6 +262,7 @@ class SharedEncoderPolicy(BasePolicy):
         algorithm = self.features_extractor.link.algorithm
         if (self._n_critic_steps - 1) % getattr(algorithm, "target_update_interval", 1) == 0:
             self._shared.update_target(self.sharing.encoder_tau or self._tau(algorithm))
+        self._shared.end_step()
 
     def _tau(self, algorithm: BaseAlgorithm | None) -> float:
         if not isinstance(algorithm, SAC | TQC | TD3):

@@ -24,15 +24,11 @@ class Parts:
     """
 
     def __init__(self, optimizer_class: type[th.optim.Optimizer], settings: Mapping[str, Mapping[str, Any]]) -> None:
-        allowed = list(inspect.signature(optimizer_class).parameters)[1:]
         for part, arguments in settings.items():
             if part not in PARTS:
                 raise ValueError(unknown("part of optimizers:", part, PARTS))
-            if not isinstance(arguments, Mapping):
-                raise TypeError(f"optimizers[{part!r}]={arguments!r} must be a dictionary of the optimizer's arguments.")
-            for name in arguments:
-                if name not in allowed:
-                    raise TypeError(unknown(f"argument of optimizers[{part!r}]:", name, allowed))
+            # SB3 steps the entropy coefficient with Adam, whatever the policy's optimizer is.
+            _check_arguments(part, arguments, th.optim.Adam if part == "ent_coef" else optimizer_class)
         self._settings = settings
         self._lrs: dict[str, Coefficient] = {
             part: arguments["lr"] for part, arguments in settings.items() if "lr" in arguments
@@ -70,3 +66,18 @@ class Parts:
 
     def _constants(self, part: str) -> dict[str, Any]:
         return {name: value for name, value in self._settings.get(part, {}).items() if name != "lr"}
+
+
+def _check_arguments(part: str, arguments: Mapping[str, Any], optimizer_class: type[th.optim.Optimizer]) -> None:
+    """Names first, then values: the optimizer itself knows best which it takes."""
+    if not isinstance(arguments, Mapping):
+        raise TypeError(f"optimizers[{part!r}]={arguments!r} must be a dictionary of the optimizer's arguments.")
+    allowed = list(inspect.signature(optimizer_class).parameters)[1:]
+    for name in arguments:
+        if name not in allowed:
+            raise TypeError(unknown(f"argument of optimizers[{part!r}]:", name, allowed))
+    lr = coefficient(f"optimizers[{part!r}]['lr']", arguments.get("lr", 1e-3), 1.0)
+    try:
+        optimizer_class([th.zeros(1, requires_grad=True)], **{**arguments, "lr": lr})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"optimizers[{part!r}]={dict(arguments)!r}: {error}.") from error

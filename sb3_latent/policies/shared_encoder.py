@@ -46,10 +46,9 @@ class SharedEncoder:
         self.actor_is_due = True
         self._maker = ViewMaker(space, normalize_images, sharing)
         self._halves = {False: _Halves(extractor.encoders), True: _Halves(target.encoders)}
-        self._encode: Callable[..., Any] = th.compile(_encode) if sharing.compile else _encode
-        self._pending: weakref.ref[Views] | None = None
-        self._task_gradients: Sequence[th.Tensor | None] | None = None
-        if extractor.tasks.contrasts and (sharing.augmentation is None or target is extractor):
+        self._step = _Step()
+        self._compiled: Callable[..., Any] | None = None
+        if extractor.tasks.contrasts and (not sharing.augmentation or target is extractor):
             raise ValueError(
                 "a task that contrasts two views needs augmentation={'random_shift': {}}, and target_encoder=True for its "
                 "momentum encoder."
@@ -69,8 +68,12 @@ class SharedEncoder:
             return self._target(views).for_critic
         if not learns:
             return self._online(views).for_critic[: views.batch_size].detach()
-        self._pending = weakref.ref(views)
-        return self._online(views, again=views.online is not None and views.online.has_taught_critic).for_critic
+        if views.is_next or (views.online is not None and views.online.has_taught_critic):
+            views = self._made(observations, is_next=False)
+        if all(batch.online is None or batch.online.has_taught_critic for batch in self._step.batches):
+            self._step.batches.clear()
+        self._step.batches.append(views)
+        return self._online(views).for_critic
 
     def n_critic_views(self, learns: bool) -> int:
         """
@@ -90,18 +93,19 @@ class SharedEncoder:
             encoders, inputs = self._encoders(is_target), self._maker.preprocessed(observations)
             return encoders.means(inputs) if heads is None else heads(encoders.hidden(inputs))
         views = self._views(observations, is_next=not th.is_grad_enabled())
-        if is_target:
-            encoding = self._target(views)
-        else:
-            encoding = self._online(views, again=views.online is not None and views.online.has_taught_actor)
+        if th.is_grad_enabled() and views.online is not None and views.online.has_taught_actor:
+            views = self._made(observations, is_next=False)
+        encoding = self._target(views) if is_target else self._online(views)
         return encoding.for_actor if heads is None else heads(encoding.for_actor_heads)
 
     def backward(self) -> None:
         """Before the critic's step: the gradients of critic and tasks, through the encoder."""
-        views = None if self._pending is None else self._pending()
-        if views is None or views.online is None or views.online.has_taught_critic:
-            return
-        encoding, balance = views.online, self.extractor.balance
+        for views in self._step.batches:
+            if views.online is not None and not views.online.has_taught_critic:
+                self._backward(views, views.online)
+
+    def _backward(self, views: Views, encoding: Encoding) -> None:
+        balance = self.extractor.balance
         encoding.has_taught_critic = True
         keeps_graph = self.sharing.moves_encoder("actor")
         outputs: list[th.Tensor] = []
@@ -111,9 +115,10 @@ class SharedEncoder:
             balance.see_rl(th.stack(th.split(encoding.for_critic.grad, views.batch_size)).sum(0))
             outputs.append(encoding.features)
             gradients.append(encoding.for_critic.grad * balance.kappa)
-        loss = self._task_loss(views)
+        loss = self._task_loss(views, encoding)
         if loss is not None and self.extractor.optimizer is not None:
-            self._task_gradients = self.extractor.optimizer.gradients(loss, retain_graph=bool(outputs) or keeps_graph)
+            kept = bool(outputs) or keeps_graph
+            self._step.task_gradients.append(self.extractor.optimizer.gradients(loss, retain_graph=kept))
         elif loss is not None:
             outputs.append(loss)
             gradients.append(None)
@@ -122,20 +127,27 @@ class SharedEncoder:
 
     def step_tasks(self) -> None:
         """After the critic's step: the tasks' own, where they have an optimizer."""
-        gradients, self._task_gradients = self._task_gradients, None
-        if gradients is not None and self.extractor.optimizer is not None:
-            self.extractor.optimizer.step(gradients)
+        if self._step.task_gradients and self.extractor.optimizer is not None:
+            self.extractor.optimizer.step([_sum(parts) for parts in zip(*self._step.task_gradients, strict=True)])
+            self._step.task_gradients.clear()
 
     def backward_actor(self) -> None:
         """Before the actor's step: its gradient through the encoder, where it has one."""
-        views = None if self._pending is None else self._pending()
-        if views is None or views.online is None or views.online.has_taught_actor:
-            return
-        views.online.has_taught_actor = True
-        pairs = [(output, cut.grad) for output, cut in views.online.read_by_actor() if cut.grad is not None]
-        if pairs:
-            outputs, gradients = zip(*pairs, strict=True)
-            th.autograd.backward(outputs, [gradient * self.extractor.balance.kappa for gradient in gradients])
+        for views in self._step.batches:
+            if views.online is None or views.online.has_taught_actor:
+                continue
+            views.online.has_taught_actor = True
+            pairs = [(output, cut.grad) for output, cut in views.online.read_by_actor() if cut.grad is not None]
+            if pairs:
+                outputs, gradients = zip(*pairs, strict=True)
+                th.autograd.backward(outputs, [gradient * self.extractor.balance.kappa for gradient in gradients])
+
+    def end_step(self) -> None:
+        """Observations that are handed out again are encoded again: their features are those of other weights."""
+        for views in self._step.views:
+            views.is_over = True
+        self._step.views.clear()
+        self._step.batches.clear()
 
     def update_target(self, tau: float) -> None:
         """
@@ -146,11 +158,15 @@ class SharedEncoder:
         if self.target is not self.extractor:
             online, target = self.extractor.encoders, self.target.encoders
             polyak_update(online.parameters(), target.parameters(), tau)
-            polyak_update(online.buffers(), target.buffers(), 1.0)
+            for ours, theirs in zip(online.buffers(), target.buffers(), strict=True):
+                theirs.copy_(ours)
 
     def __getstate__(self) -> dict[str, Any]:
         """What belongs to a gradient step stays behind."""
-        return {**vars(self), "_pending": None, "_task_gradients": None}
+        return {name: value for name, value in vars(self).items() if name not in ("_step", "_compiled")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _step=_Step(), _compiled=None)
 
     def _encoders(self, is_target: bool) -> ObservationEncoder:
         return (self.target if is_target else self.extractor).encoders
@@ -165,15 +181,18 @@ class SharedEncoder:
         return not self.extractor.frozen and (moves("critic") or moves("actor") or (moves("task") and self._runs_tasks))
 
     def _views(self, observations: Observations, is_next: bool) -> Views:
-        views = Views.of(observations)
-        if views is None:
-            runs_tasks = self._runs_tasks and not is_next
-            views = self._maker.make(observations, is_next, runs_tasks, runs_tasks and self.extractor.tasks.contrasts)
+        views = self._maker.find(observations)
+        return self._made(observations, is_next) if views is None else views
+
+    def _made(self, observations: Observations, is_next: bool) -> Views:
+        """Also for observations whose graph is used up."""
+        runs_tasks = self._runs_tasks and not is_next
+        views = self._maker.make(observations, is_next, runs_tasks, runs_tasks and self.extractor.tasks.contrasts)
+        self._step.views.add(views)
         return views
 
-    def _online(self, views: Views, again: bool = False) -> Encoding:
-        """``again``: the same observations in another gradient step, after a graph was used up."""
-        if views.online is None or again:
+    def _online(self, views: Views) -> Encoding:
+        if views.online is None:
             with_graph = self._learns and not views.is_next
             views.online = self._encoding(views, False, with_graph)
         return views.online
@@ -198,15 +217,23 @@ class SharedEncoder:
             features = latent.sample() if self.sharing.sample_latent else latent.mean
         return Encoding(hidden, latent, features, views, self.sharing)
 
-    def _task_loss(self, views: Views) -> th.Tensor | None:
-        """None where no task is due."""
-        if not self._runs_tasks or views.online is None:
+    def _encode(self, halves: "_Halves", weights: dict[str, th.Tensor] | None, inputs: Observations) -> Any:
+        # The look at the first pixels reads values, which a compiled graph cannot.
+        if not (self.sharing.compile and halves.encoders.has_checked_pixels):
+            return _encode(halves, weights, inputs)
+        self._compiled = self._compiled or th.compile(_encode)
+        return self._compiled(halves, weights, inputs)
+
+    def _task_loss(self, views: Views, encoding: Encoding) -> th.Tensor | None:
+        """None where no task is due, or none learns anything."""
+        if not self._runs_tasks:
             return None
-        latent = views.online.task_latent
+        latent = encoding.task_latent
         if not self.sharing.moves_encoder("task"):
             latent = latent.map(th.Tensor.detach)
         with self._precision():
-            return self.extractor.training_loss(latent, views.task_inputs, self._positives(views))
+            loss = self.extractor.training_loss(latent, views.task_inputs, self._positives(views))
+        return loss if loss.requires_grad else None
 
     def _positives(self, views: Views) -> dict[str, th.Tensor] | None:
         if views.positive_inputs is None:
@@ -218,6 +245,18 @@ class SharedEncoder:
     def _precision(self) -> th.autocast:
         device = next(iter(self.extractor.parameters()), th.empty(0)).device
         return th.autocast(device.type, th.bfloat16, enabled=self.sharing.autocast)
+
+
+class _Step:
+    """
+    What a gradient step leaves for its end: the batches that the critic learns from, kept until the optimizers step; all
+    views, which live as long as their observations; and the tasks' gradients for each batch.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[Views] = []
+        self.views: weakref.WeakSet[Views] = weakref.WeakSet()
+        self.task_gradients: list[Sequence[th.Tensor | None]] = []
 
 
 class _Halves(nn.Module):
@@ -234,3 +273,9 @@ class _Halves(nn.Module):
 
 def _encode(halves: _Halves, weights: dict[str, th.Tensor] | None, inputs: Observations) -> Any:
     return halves(inputs) if weights is None else th.func.functional_call(halves, weights, (inputs,))
+
+
+def _sum(gradients: Sequence[th.Tensor | None]) -> th.Tensor | None:
+    """Of several batches before one step; None where no loss reached the parameter."""
+    given = [gradient for gradient in gradients if gradient is not None]
+    return th.stack(given).sum(0) if len(given) > 1 else next(iter(given), None)

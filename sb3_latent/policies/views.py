@@ -35,18 +35,9 @@ class Views:
         self.n_rows = batch_size_of(inputs)
         self.n_rl_rows = batch_size * n_views
         self.positive_inputs = positive_inputs
+        self.is_over = False
         self.online: Encoding | None = None
         self.target: Encoding | None = None
-
-    @staticmethod
-    def of(observations: Observations) -> "Views | None":
-        """
-        :param observations: raw.
-        :return: what rides on them; None if they were not seen before.
-        """
-        views = getattr(_first_array(observations), _ATTRIBUTE, None)
-        assert views is None or isinstance(views, Views)
-        return views
 
     @property
     def n_actor_rows(self) -> int:
@@ -131,6 +122,18 @@ class ViewMaker:
             return {name: self._preprocessed_array(array, spaces_by_key[name]) for name, array in observations.items()}
         return self._preprocessed_array(observations, self.space)
 
+    def find(self, observations: Observations) -> Views | None:
+        """
+        :param observations: raw.
+        :return: the views that ride on them; None if they were not seen before in this gradient step.
+        """
+        riding = {id(rider): rider for rider in (getattr(array, _ATTRIBUTE, None) for array in _arrays(observations))}
+        (rider,) = riding.values() if len(riding) == 1 else (None,)
+        if rider is None or rider[0] is not self:
+            return None
+        views = cast(Views, rider[1])
+        return None if views.is_over else views
+
     def make(self, observations: Observations, is_next: bool, for_tasks: bool, for_contrast: bool) -> Views:
         """
         :param observations: (B, *observation shape), raw; the views will ride on them.
@@ -145,14 +148,18 @@ class ViewMaker:
         parts = [self._augmented(observations) if augments else observations for augments in kinds]
         positives = self.preprocessed(self._augmented(observations)) if for_contrast else None
         views = Views(self.preprocessed(_stacked(parts)), batch_size_of(observations), n_views, is_next, positives)
-        setattr(_first_array(observations), _ATTRIBUTE, views)
+        rider = (self, views)
+        for array in _arrays(observations):
+            setattr(array, _ATTRIBUTE, rider)
         return views
 
     def _preprocessed_array(self, array: th.Tensor, space: spaces.Space[Any]) -> th.Tensor:
         if self.normalize_images and is_image_space(space):
             # The numbers of SB3's `preprocess_obs`, in one pass over memory and in the layout that convolutions like.
             return array.to(th.float32, memory_format=th.channels_last, copy=True).div_(255.0)
-        return cast(th.Tensor, preprocess_obs(array, space, self.normalize_images))
+        inputs = cast(th.Tensor, preprocess_obs(array, space, self.normalize_images))
+        # What is floats already comes back as it is, and a batch must not hold itself: torch's views hide that from Python.
+        return inputs.detach() if inputs is array else inputs
 
     def _augmented(self, observations: Observations) -> Observations:
         if isinstance(observations, dict):
@@ -174,11 +181,11 @@ def batch_size_of(observations: Observations) -> int:
     :param observations: (B, ...), or a dict of such.
     :return: B.
     """
-    return len(_first_array(observations))
+    return len(_arrays(observations)[0])
 
 
-def _first_array(observations: Observations) -> th.Tensor:
-    return next(iter(observations.values())) if isinstance(observations, dict) else observations
+def _arrays(observations: Observations) -> list[th.Tensor]:
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
 
 
 def _stacked(parts: list[Observations]) -> Observations:
