@@ -296,6 +296,14 @@ def test_settings_of_the_policy_stand_beside_those_of_the_extractor():
     }
 
 
+def test_optimizers_are_merged_by_part_into_those_of_the_preset():
+    ours = {"actor": {"lr": 1e-4}, "ent_coef": {"lr": 2e-4}}
+    assert latent_kwargs("sac_ae", optimizers=ours)["optimizers"] == {"decoder": {"weight_decay": 1e-7}, **ours}
+    assert ours == {"actor": {"lr": 1e-4}, "ent_coef": {"lr": 2e-4}}
+    assert latent_kwargs("sac_ae", optimizers={})["optimizers"] == {}
+    assert latent_kwargs("drq", optimizers=ours)["optimizers"] == ours
+
+
 # ---------------------------------------------------------------------- copies, overrides, names
 
 

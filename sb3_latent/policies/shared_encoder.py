@@ -127,6 +127,9 @@ class SharedEncoder:
 
     def step_tasks(self) -> None:
         """After the critic's step: the tasks' own, where they have an optimizer."""
+        for views in self._step.views:
+            # Nobody reads the next observations again in this gradient step, and the encoder is another one now.
+            views.is_over |= views.is_next
         if self._step.task_gradients and self.extractor.optimizer is not None:
             self.extractor.optimizer.step([_sum(parts) for parts in zip(*self._step.task_gradients, strict=True)])
             self._step.task_gradients.clear()

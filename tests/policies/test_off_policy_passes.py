@@ -328,18 +328,19 @@ def graphs():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "kwargs"),
     [
-        ("SAC", {"encoder_gradients": ("actor", "critic", "task"), "actor_update_freq": 3}),
-        ("TQC", {"gradient_mode": "own_optimizer"}),
-        ("TD3", {"encoder_gradients": ("actor", "critic", "task")}),
+        ("SAC", {"encoder_gradients": ("actor", "critic", "task"), "actor_update_freq": 3}, {}),
+        ("TQC", {"gradient_mode": "own_optimizer"}, {}),
+        ("TD3", {"encoder_gradients": ("actor", "critic", "task")}, {"policy_delay": 2}),
     ],
     ids=str,
 )
-def test_no_graph_outlives_training(name, settings):
+def test_no_graph_outlives_training(name, settings, kwargs):
+    """Whether or not the last gradient step was one of the actor's."""
     before = graphs()
-    model = make(name, settings)
-    model.learn(14)
+    model = make(name, settings, **kwargs)
+    model.learn(15)
     # SB3's own distributions keep that of the last gradient step until the next action.
     model.predict(model.observation_space.sample())
     assert graphs() == before
@@ -431,14 +432,16 @@ def test_a_copied_model_learns_alone(name, mode):
     assert_same(*states)
 
 
-@pytest.mark.parametrize("gradients", [("critic", "task"), ("actor", "critic", "task")], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"encoder_gradients": ("actor", "critic", "task")}, {"target_encoder": False}], ids=str
+)
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_batch_that_is_handed_out_again_is_encoded_again(name, gradients):
+def test_a_batch_that_is_handed_out_again_is_encoded_again(name, settings):
     """The features of yesterday's weights are not those of today's."""
     delayed = {"policy_delay": 2} if name == "TD3" else {}
     states = []
     for handed_out in (lambda part: part, th.clone):
-        model = make(name, {"encoder_gradients": gradients}, **delayed)
+        model = make(name, settings, **delayed)
         model.learn(12)
         batch = model.replay_buffer.sample(B)
         model.replay_buffer.sample = lambda *_, batch=batch, handed_out=handed_out, **__: type(batch)(
