@@ -91,8 +91,8 @@ def latent_kwargs(preset: str, **overrides: Any) -> dict[str, Any]:
     :raises TypeError: if a key is unknown or a value of the wrong kind.
     """
     of_policy = {name: overrides.pop(name) for name in list(overrides) if name in POLICY_SETTINGS}
-    check_policy_settings(of_policy)
     given = copy.deepcopy(POLICY_PRESETS.get(preset, {})) if isinstance(preset, str) else {}
+    check_policy_settings({**given, **of_policy})
     if of_policy.get("optimizers"):
         of_policy["optimizers"] = {**(given.get("optimizers") or {}), **of_policy["optimizers"]}
     return {

@@ -443,3 +443,15 @@ def test_a_preset_is_a_name():
 def test_weights_are_finite_and_not_negative(name, value):
     with pytest.raises(ValueError, match="must be finite and not negative"):
         latent_kwargs("vae", **{name: {"kl": value} if name == "coefs" else value})
+
+
+def test_settings_of_the_policy_are_checked_together_with_those_of_the_preset():
+    assert latent_kwargs("drq", n_target_views=3)["n_target_views"] == 3
+    with pytest.raises(ValueError, match="n_target_views=2"):
+        latent_kwargs("sac_ae", n_target_views=2)
+
+
+def test_optimizers_are_merged_by_part():
+    ours, theirs = latent_kwargs("sac_ae", optimizers={"encoder": {"lr": 1e-4}}), latent_kwargs("sac_ae")
+    assert ours["optimizers"] == {**theirs["optimizers"], "encoder": {"lr": 1e-4}}
+    assert latent_kwargs("sac_ae", optimizers=None)["optimizers"] is None
