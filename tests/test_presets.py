@@ -125,7 +125,7 @@ def test_a_preset_holds_arguments_of_the_extractor_and_the_policy(preset):
     assert kwargs["features_extractor_class"] is LatentExtractor
     assert set(settings_of(preset)) <= set(inspect.signature(LatentExtractor).parameters)
     of_policy = set(kwargs) - {"features_extractor_class", "features_extractor_kwargs"}
-    assert of_policy <= {"net_arch", *POLICY_SETTINGS}
+    assert of_policy <= {"net_arch", "optimizer_kwargs", *POLICY_SETTINGS}
     hidden = 64 if preset in PPO_PRESETS else 1024 if preset in SAC_PRESETS else None
     assert kwargs.get("net_arch") == (None if hidden is None else [hidden, hidden])
     assert bool(of_policy - {"net_arch"}) == (preset in SAC_PRESETS)

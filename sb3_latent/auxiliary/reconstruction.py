@@ -39,7 +39,7 @@ class ReconstructionTask(AuxiliaryTask):
 
     def forward(self, latent: Latent, sample: th.Tensor, frames: th.Tensor) -> th.Tensor:
         del latent
-        target = frames if self.bits is None else losses.quantize(frames, self.bits, th.rand_like(frames))
+        target = frames if self.bits is None else losses.quantize(frames, self.bits, losses.dequantization_noise(frames))
         rows: th.Tensor = self.likelihood(self.decoder(sample), target)
         return rows
 

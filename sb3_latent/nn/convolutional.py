@@ -45,7 +45,7 @@ class ConvTrunk(Trunk):
         self.hidden_dim = hidden_dim
         convolutions: list[nn.Module] = [nn.ZeroPad2d(margin)] if any(margin) else []
         for (in_channels, *_), layer in zip(shapes, layers, strict=False):
-            convolutions += [nn.Conv2d(in_channels, *layer), nn.ReLU()]
+            convolutions += [nn.Conv2d(in_channels, *layer), nn.ReLU(inplace=True)]
         self.convolutions = nn.Sequential(*convolutions, nn.Flatten())
         self.linear = nn.Sequential() if hidden_dim is None else nn.Sequential(nn.Linear(n_flat, hidden_dim), nn.ReLU())
 
@@ -61,7 +61,7 @@ class ConvTrunk(Trunk):
         # A fifth faster on a CPU (python -m benchmarks.cost); the encoder keeps the layout of SB3's NatureCNN, and its bits.
         modules += [nn.Unflatten(1, self.shapes[-1]), ChannelsLast()]
         for layer, wanted, given in zip(reversed(self.layers), self.shapes[-2::-1], self.shapes[:0:-1], strict=True):
-            modules += [_mirrored(layer, wanted, given), nn.ReLU()]
+            modules += [_mirrored(layer, wanted, given), nn.ReLU(inplace=True)]
         del modules[-1]
         left, right, top, bottom = self.margin
         if any(self.margin):

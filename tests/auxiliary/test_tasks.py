@@ -155,7 +155,7 @@ def test_recon_of_few_bits_compares_with_fresh_noise(loss, function):
     th.manual_seed(3)
     first, second = task(latent, sample, frames), task(latent, sample, frames)
     th.manual_seed(3)
-    target = losses.quantize(frames, 5, th.rand_like(frames))
+    target = losses.quantize(frames, 5, losses.dequantization_noise(frames))
     assert th.equal(first, twin(latent, sample, target)) and not th.equal(first, second)
     assert function is None or th.equal(first, function(task.decoder(sample), target))
     assert th.equal(frames, untouched)

@@ -41,3 +41,26 @@ def test_images_and_noise_stay_as_they_are():
     before = images.clone(), noise.clone()
     losses.quantize(images, 5, noise)
     assert th.equal(images, before[0]) and th.equal(noise, before[1])
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7, 9), (64, 3, 32, 32)])
+@pytest.mark.parametrize("layout", [th.contiguous_format, th.channels_last])
+def test_noise_is_uniform_bytes_in_the_layout_of_the_images(shape, layout):
+    images = th.zeros(shape).contiguous(memory_format=layout)
+    th.manual_seed(0)
+    noise = losses.dequantization_noise(images)
+    th.manual_seed(0)
+    assert th.equal(noise, losses.dequantization_noise(images)) and not th.equal(noise, losses.dequantization_noise(images))
+    assert noise.shape == images.shape and noise.stride() == images.stride() and noise.dtype == images.dtype
+    assert th.equal(noise * 256, (noise * 256).round()) and 0 <= noise.min() and noise.max() < 1
+
+
+def test_every_byte_of_the_noise_is_as_likely_as_any_other():
+    """The eighth of each number too, which holds its sign."""
+    th.manual_seed(0)
+    noise = (losses.dequantization_noise(th.zeros(2**20)) * 256).long()
+    for part in (noise, noise[7::8], noise[::8]):
+        counts = th.bincount(part, minlength=256).double()
+        expected = len(part) / 256
+        chi_square = float(((counts - expected) ** 2 / expected).sum())
+        assert 150 < chi_square < 380  # 255 degrees of freedom, more than 4 standard deviations either way

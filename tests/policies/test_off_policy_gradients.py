@@ -344,8 +344,10 @@ class Formulas:
         for label in self.case.coefs:
             if label == "recon":
                 n, channels, height, width = self.task_view.shape
-                # Images lie with their channels last in memory, and noise is drawn in that order.
-                noise = th.rand(n, height, width, channels).permute(0, 3, 1, 2)
+                # Images lie with their channels last in memory, and noise is drawn in that order, eight bytes a number.
+                n_bytes = n * channels * height * width
+                words = th.empty((n_bytes + 7) // 8, dtype=th.int64).random_(-(2**63), None)
+                noise = words.view(th.uint8)[:n_bytes].reshape(n, height, width, channels).permute(0, 3, 1, 2) / 256
                 target = (self.task_view // 8) / 32 + noise / 32 - 0.5
                 losses[label] = ((tasks["recon"].decoder(z) - target) ** 2).sum((1, 2, 3)).mean()
             elif label == "latent_l2":
