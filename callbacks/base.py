@@ -15,8 +15,8 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_latent.checks import whole_number
 from sb3_latent.evaluation import evaluating
-from sb3_latent.extractor import LatentExtractor
-from sb3_latent.models import get_extractor
+from sb3_latent.hooked import HookedExtractor
+from sb3_latent.models import get_hooked_extractors
 from sb3_latent.types import Observations
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -48,9 +48,9 @@ class ObservingCallback(BaseCallback):
         self._recent: Arrays | None = None
 
     @property
-    def extractor(self) -> LatentExtractor:
+    def extractor(self) -> HookedExtractor[Any]:
         """:return: the extractor that the model learns with."""
-        return get_extractor(self.model)
+        return get_hooked_extractors(self.model)[0]
 
     def _record(self, name: str, value: float) -> None:
         """SB3's tables cut names at 36 characters and fail where two become equal, so those that hold a key are left out."""
@@ -65,7 +65,7 @@ class ObservingCallback(BaseCallback):
         """
 
     def _init_callback(self) -> None:
-        get_extractor(self.model)
+        get_hooked_extractors(self.model)
 
     def _on_training_start(self) -> None:
         self._looked_at = self.num_timesteps

@@ -50,11 +50,12 @@ class LatentMetricsCallback(ObservingCallback):
 
     def _look(self, observations: Observations) -> None:
         self._record_training()
-        encoders = self.extractor.encoders
-        for name, frames in encoders.frames(observations).items():
-            suffix = f"/{name}" if len(encoders) > 1 else ""
-            with relu_outputs(encoders[name]) as activations:
-                latent = encoders[name](frames)
+        inputs = self.extractor.inputs(observations)
+        for name, (encoder, frames) in inputs.items():
+            suffix = f"/{name}" if len(inputs) > 1 else ""
+            with relu_outputs(encoder) as activations:
+                code = encoder(frames)
+            latent = Latent(code.mean, code.log_var)
             self._record_latent(latent, suffix)
             self._record_dead_units(activations, suffix)
             self._warn_if_collapsed(name, latent)

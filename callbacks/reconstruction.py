@@ -8,7 +8,9 @@ from stable_baselines3.common.logger import Image
 from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback
 from sb3_latent.checks import whole_number
 from sb3_latent.evaluation import evaluating
+from sb3_latent.extractor import LatentExtractor
 from sb3_latent.figures import Picture, contact_sheet
+from sb3_latent.models import get_extractor
 from sb3_latent.saliency import newest_pictures
 from sb3_latent.types import Observations
 
@@ -39,6 +41,10 @@ class ReconstructionCallback(ObservingCallback):
         super().__init__(every, whole_number("n_images", n_images), verbose)
         self.folder = None if folder is None else Path(folder)
         self.n_channels = n_channels
+
+    @property
+    def extractor(self) -> LatentExtractor:
+        return get_extractor(self.model)
 
     def _init_callback(self) -> None:
         """

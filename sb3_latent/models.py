@@ -1,15 +1,18 @@
 """Find our extractors in SB3's models."""
 
+from typing import Any
+
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BaseModel
 from torch import nn
 
 from sb3_latent.extractor import LatentExtractor
+from sb3_latent.hooked import HookedExtractor
 
 
-def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentExtractor]:
+def get_hooked_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[HookedExtractor[Any]]:
     """
-    Every extractor in a model, those of target networks included.
+    Every extractor in a model that learns from losses of its own, those of target networks included.
 
     :param model: an SB3 model, a policy or any module.
     :return: the extractors, the one that the critic or value function trains first.
@@ -18,10 +21,24 @@ def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentE
     policy = model.policy if isinstance(model, BaseAlgorithm) else model
     online = [getattr(policy, name, None) for name in ("vf_features_extractor", "critic", "q_net", "quantile_net", "actor")]
     parts = [part for part in [*online, policy] if isinstance(part, nn.Module)]
-    extractors = [module for part in parts for module in part.modules() if isinstance(module, LatentExtractor)]
+    extractors = [module for part in parts for module in part.modules() if isinstance(module, HookedExtractor)]
     if not extractors:
         raise TypeError(f"{type(model).__name__} has no LatentExtractor; build it with policy_kwargs=latent_kwargs(...).")
     return list(dict.fromkeys(extractors))
+
+
+def get_extractors(model: BaseAlgorithm | BaseModel | nn.Module) -> list[LatentExtractor]:
+    """
+    Every :class:`LatentExtractor` in a model, those of target networks included.
+
+    :param model: an SB3 model, a policy or any module.
+    :return: the extractors, the one that the critic or value function trains first.
+    :raises TypeError: if there is none.
+    """
+    extractors = [one for one in get_hooked_extractors(model) if isinstance(one, LatentExtractor)]
+    if not extractors:
+        raise TypeError(f"{type(model).__name__} encodes windows; use get_latent_model(model) instead.")
+    return extractors
 
 
 def get_extractor(model: BaseAlgorithm | BaseModel | nn.Module) -> LatentExtractor:

@@ -10,10 +10,9 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch as th
+from torch import nn
 
 from sb3_latent.files import atomic_path
-from sb3_latent.nn import ObservationEncoder
-from sb3_latent.tasks import TaskSet
 
 FORMAT = "sb3_latent.encoder.v1"
 
@@ -75,7 +74,7 @@ def differences(here: Any, there: Any, where: str = "") -> list[str]:
     return lines
 
 
-def restore(path: str | Path, encoders: ObservationEncoder, tasks: TaskSet) -> None:
+def restore(path: str | Path, encoders: nn.Module, tasks: nn.Module) -> None:
     """
     Put an encoder file into an encoder, and its decoders into tasks that are the same; warns where decoders are left out.
 

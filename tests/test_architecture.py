@@ -13,15 +13,17 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 # A module imports only from its own layer and those above it.
 LAYERS = (
-    ("types", "checks", "registry", "images", "files", "sharing"),
+    ("types", "checks", "registry", "images", "files", "sharing", "windows"),
     ("buffers",),
     ("losses",),
     ("nn",),
     ("auxiliary",),
     ("hook", "link"),
+    ("weighted_losses",),
     ("tasks", "optimizer"),
-    ("weights",),
-    ("extractor",),
+    ("dynamics", "weights"),
+    ("hooked",),
+    ("extractor", "dynamics_extractor"),
     ("models", "presets", "recipes"),
     ("policies",),
     ("checkpoint", "evaluation", "frames", "pretrain", "resume", "representation", "saliency", "figures", "sheets", "envs"),
