@@ -49,6 +49,15 @@ class Column(ABC):
         """
 
     @abstractmethod
+    def read_on(self, index: Any) -> npt.NDArray[Any]:
+        """
+        Where the next array is the one before it moved on by one: both in one.
+
+        :param index: as for :meth:`read`, of one axis.
+        :return: a copy of the first one with the last entry of the next, shape (n, 1 + length, ...).
+        """
+
+    @abstractmethod
     def clear(self) -> None:
         """Forget everything."""
 
@@ -90,6 +99,9 @@ class PlainColumn(Column):
         values: npt.NDArray[Any] = self.rows[:, moment][index]
         return values
 
+    def read_on(self, index: Any) -> npt.NDArray[Any]:
+        return _moved_on(self.rows, index)
+
     def clear(self) -> None:
         self.rows[:] = 0
 
@@ -104,7 +116,7 @@ class StackColumn(Column):
     (zeros by SB3's VecFrameStack, the first frame by Gymnasium's FrameStackObservation) cost one frame an episode.
 
     :param name: of the array, for messages.
-    :param space: of one stack: uint8, shape (n_frames * C, H, W) or (H, W, n_frames * C).
+    :param space: of one stack: uint8, shape (n_frames * C, H, W) or (H, W, n_frames * C), or a window (n_frames, C, H, W).
     :param n_frames: frames of a stack; None takes three channels for a colour frame where 3 divides them, else each for
         a grey frame.
     :param buffer_size: rows.
@@ -118,7 +130,8 @@ class StackColumn(Column):
     ) -> None:
         self.name = name
         self.shape = space.shape
-        self.axis = 0 if is_image_space_channels_first(space) else 2
+        # Of a window, each frame is a channel.
+        self.axis = 0 if len(space.shape) == 4 or is_image_space_channels_first(space) else 2
         self.n_channels = space.shape[self.axis]
         if n_frames is None:
             n_frames = self.n_channels // 3 if self.n_channels % 3 == 0 else self.n_channels
@@ -160,8 +173,12 @@ class StackColumn(Column):
 
     def read(self, moment: int, index: Any) -> npt.NDArray[Any]:
         slots = self.rows[:, moment][index]
-        stacks = np.moveaxis(self.pool[slots], -4, self.axis - 4)
+        stacks = np.moveaxis(self.pool[slots], slots.ndim - 1, slots.ndim - 1 + self.axis)
         return stacks.reshape(*slots.shape[:-1], *self.shape)
+
+    def read_on(self, index: Any) -> npt.NDArray[Any]:
+        slots = _moved_on(self.rows, index)
+        return self.pool[slots].reshape(*slots.shape, *self.shape[1:])
 
     def clear(self) -> None:
         self.rows[:] = 0
@@ -169,7 +186,7 @@ class StackColumn(Column):
 
     def _split(self, stacks: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(n_envs, *shape) -> (n_envs, n_frames, *frame_shape), a view."""
-        return np.moveaxis(stacks.reshape(len(stacks), *self.split_shape), self.axis - 4, -4)
+        return np.moveaxis(stacks.reshape(len(stacks), *self.split_shape), 1 + self.axis, 1)
 
     def _put(self, frames: npt.NDArray[np.uint8]) -> list[int]:
         """(n_frames, *frame_shape) -> slots."""
@@ -194,6 +211,11 @@ def _equal(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> npt.NDArray[np
     """Whether rows are equal, shape (n,)."""
     same: npt.NDArray[np.bool_] = (a == b).reshape(len(a), -1).all(axis=1)
     return same
+
+
+def _moved_on(rows: npt.NDArray[Any], index: Any) -> npt.NDArray[Any]:
+    """Rows of the one moment with the last entry of the next, shape (n, 1 + length, ...)."""
+    return np.concatenate([rows[:, NOW][index], rows[:, NEXT][index][:, -1:]], axis=1)
 
 
 def _slots(rows: npt.NDArray[np.int32]) -> set[int]:

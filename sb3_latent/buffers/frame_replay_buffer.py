@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_latent.buffers.columns import NEXT, NOW, Column, PlainColumn, StackColumn
 from sb3_latent.buffers.room import resized, warn_if_memory_is_short
 from sb3_latent.checks import whole_number
+from sb3_latent.windows import describe
 
 SINGLE = "observation"
 """Name of the one array of an observation that is no Dict."""
@@ -96,7 +97,8 @@ class FrameReplayBuffer(NStepReplayBuffer):
         path: str | Path | None = None,
     ) -> None:
         if optimize_memory_usage:
-            raise ValueError("optimize_memory_usage=True: FrameReplayBuffer always does, in its own way; drop the argument.")
+            name = type(self).__name__
+            raise ValueError(f"optimize_memory_usage=True: {name} always does, in its own way; drop the argument.")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma={gamma!r} must lie between 0 and 1.")
         # With observations of length 0 the stock class makes everything else.
@@ -118,8 +120,8 @@ class FrameReplayBuffer(NStepReplayBuffer):
         self._make_views()
         if (n_frames, path) != (None, None) and not any(isinstance(c, StackColumn) for c in self._columns.values()):
             raise ValueError(
-                f"n_frames={n_frames!r}, path={path!r}: {observation_space} holds no image, a uint8 array with three axes; "
-                "drop both, or declare Box(0, 255, shape, np.uint8)."
+                f"n_frames={n_frames!r}, path={path!r}: {describe(observation_space)} holds no image, a uint8 array with "
+                "three axes; drop both, or declare Box(0, 255, shape, np.uint8)."
             )
         stock = sum(getattr(self, name).nbytes for name in STOCK_ARRAYS)
         warn_if_memory_is_short(stock + sum(column.n_bytes for column in self._columns.values()))

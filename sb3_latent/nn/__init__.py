@@ -10,6 +10,7 @@ from sb3_latent.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likeliho
 from sb3_latent.nn.mlp import FlattenTrunk, MlpTrunk
 from sb3_latent.nn.observation_encoder import ObservationEncoder, ObservationHeads
 from sb3_latent.nn.trunk import TRUNKS, Trunk
+from sb3_latent.nn.world_model import DreamerTrunk, SlacTrunk
 
 __all__ = [
     "AUGMENTATIONS",
@@ -23,6 +24,7 @@ __all__ = [
     "ConvTrunk",
     "DeterministicHead",
     "DmcTrunk",
+    "DreamerTrunk",
     "Encoder",
     "FlattenTrunk",
     "Gaussian",
@@ -38,6 +40,7 @@ __all__ = [
     "ObservationHeads",
     "RandomShift",
     "Seed84Trunk",
+    "SlacTrunk",
     "SquaredError",
     "Trunk",
 ]

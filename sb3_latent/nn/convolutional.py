@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch as th
@@ -21,21 +22,31 @@ class ConvLayer(NamedTuple):
     padding: int = 0
 
 
+def _relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
 class ConvTrunk(Trunk):
     """
-    Convolutions with ReLU, flattened, and one linear layer with ReLU where a width is given. Its decoder runs the same
-    layers backwards; each transposed convolution is padded so that it returns exactly the size its counterpart received.
+    Convolutions, flattened, and one linear layer where a width is given, with an activation after each. Its decoder runs the
+    same layers backwards; each transposed convolution is padded so that it returns exactly the size its counterpart received.
 
     :param frame_shape: (C, H, W).
     :param layers: the convolutions, first to last.
     :param hidden_dim: width of the linear layer; None for none: the features are the last feature map.
     :param smallest: images with a shorter side are zero padded up to it, and cropped again by the decoder.
+    :param activation: makes the module after each layer; ReLU, in place.
     """
 
     def __init__(
-        self, frame_shape: tuple[int, ...], layers: tuple[ConvLayer, ...], hidden_dim: int | None, smallest: int
+        self,
+        frame_shape: tuple[int, ...],
+        layers: tuple[ConvLayer, ...],
+        hidden_dim: int | None,
+        smallest: int,
+        activation: Callable[[], nn.Module] = _relu,
     ) -> None:
-        margin = _margin(frame_shape, smallest)
+        margin = margin_to(frame_shape, smallest, smallest)
         shapes = _shapes(frame_shape, layers, margin)
         n_flat = math.prod(shapes[-1])
         super().__init__(frame_shape, n_flat if hidden_dim is None else hidden_dim)
@@ -43,11 +54,12 @@ class ConvTrunk(Trunk):
         self.margin = margin
         self.shapes = shapes
         self.hidden_dim = hidden_dim
+        self.activation = activation
         convolutions: list[nn.Module] = [nn.ZeroPad2d(margin)] if any(margin) else []
         for (in_channels, *_), layer in zip(shapes, layers, strict=False):
-            convolutions += [nn.Conv2d(in_channels, *layer), nn.ReLU(inplace=True)]
+            convolutions += [nn.Conv2d(in_channels, *layer), activation()]
         self.convolutions = nn.Sequential(*convolutions, nn.Flatten())
-        self.linear = nn.Sequential() if hidden_dim is None else nn.Sequential(nn.Linear(n_flat, hidden_dim), nn.ReLU())
+        self.linear = nn.Sequential() if hidden_dim is None else nn.Sequential(nn.Linear(n_flat, hidden_dim), activation())
 
     def forward(self, frames: th.Tensor) -> th.Tensor:
         features: th.Tensor = self.linear(self.convolutions(frames))
@@ -57,16 +69,22 @@ class ConvTrunk(Trunk):
         widths = [latent_dim] if self.hidden_dim is None else [latent_dim, self.hidden_dim]
         modules: list[nn.Module] = []
         for a, b in itertools.pairwise([*widths, math.prod(self.shapes[-1])]):
-            modules += [nn.Linear(a, b), nn.ReLU()]
+            modules += [nn.Linear(a, b), self.activation()]
         # A fifth faster on a CPU (python -m benchmarks.cost); the encoder keeps the layout of SB3's NatureCNN, and its bits.
         modules += [nn.Unflatten(1, self.shapes[-1]), ChannelsLast()]
-        for layer, wanted, given in zip(reversed(self.layers), self.shapes[-2::-1], self.shapes[:0:-1], strict=True):
-            modules += [_mirrored(layer, wanted, given), nn.ReLU(inplace=True)]
-        del modules[-1]
-        left, right, top, bottom = self.margin
-        if any(self.margin):
-            modules.append(nn.ZeroPad2d((-left, -right, -top, -bottom)))
-        return nn.Sequential(*modules)
+        return nn.Sequential(*modules, *self.mirrored(len(self.layers)))
+
+    def mirrored(self, n_layers: int) -> list[nn.Module]:
+        """
+        :param n_layers: how many of the convolutions, counted from the first.
+        :return: from the map (B, C, H, W) after the last of them back to the frames: transposed convolutions with the
+            activation between them, and the crop of what was padded.
+        """
+        layers, shapes = self.layers[:n_layers], self.shapes[: n_layers + 1]
+        modules: list[nn.Module] = []
+        for layer, wanted, given in zip(reversed(layers), shapes[-2::-1], shapes[:0:-1], strict=True):
+            modules += [_transposed(layer, wanted, given), self.activation()]
+        return [*modules[:-1], *crop(self.margin)]
 
 
 class ChannelsLast(nn.Module):
@@ -83,10 +101,25 @@ class ChannelsLast(nn.Module):
         return images.contiguous(memory_format=th.channels_last)
 
 
-def _margin(frame_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int, int]:
-    """Zero padding (left, right, top, bottom) that brings both sides up to ``smallest``."""
-    height, width = (max(0, smallest - side) for side in frame_shape[1:])
-    return width // 2, width - width // 2, height // 2, height - height // 2
+def margin_to(frame_shape: tuple[int, ...], height: int, width: int) -> tuple[int, int, int, int]:
+    """
+    :param frame_shape: (C, H, W).
+    :param height: height that is wanted at least.
+    :param width: width that is wanted at least.
+    :return: the pixels (left, right, top, bottom) that bring the frame to that size; the frame lies in the middle.
+    """
+    missing_rows, missing_columns = max(0, height - frame_shape[1]), max(0, width - frame_shape[2])
+    left, top = missing_columns // 2, missing_rows // 2
+    return left, missing_columns - left, top, missing_rows - top
+
+
+def crop(margin: tuple[int, int, int, int]) -> list[nn.Module]:
+    """
+    :param margin: (left, right, top, bottom).
+    :return: what takes the margin off images (B, C, H, W); nothing where it is zero.
+    """
+    left, right, top, bottom = margin
+    return [nn.ZeroPad2d((-left, -right, -top, -bottom))] if any(margin) else []
 
 
 def _shapes(
@@ -130,7 +163,7 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
         return F.pad(output, (0, width, 0, height)) + self.bias[:, None, None]
 
 
-def _mirrored(layer: ConvLayer, wanted: tuple[int, ...], given: tuple[int, ...]) -> nn.ConvTranspose2d:
+def _transposed(layer: ConvLayer, wanted: tuple[int, ...], given: tuple[int, ...]) -> nn.ConvTranspose2d:
     """The transposed convolution from ``given`` (C, H, W) back to ``wanted``."""
     _, kernel_size, stride, padding = layer
     height, width = (

@@ -44,6 +44,18 @@ def orthogonal(module: nn.Module) -> None:
     _zero_bias(module)
 
 
+def xavier_uniform(module: nn.Module) -> None:
+    """
+    What tensorflow gives linear layers and convolutions (Glorot & Bengio 2010), and thus SLAC's and Dreamer's code:
+    uniform within sqrt(6 / (fan in + fan out)), biases 0. Other layers stay as they are.
+
+    :param module: one layer.
+    """
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(module.weight)
+        _zero_bias(module)
+
+
 def _zero_bias(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -52,5 +64,6 @@ def _zero_bias(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
 INITIALIZATIONS: Mapping[str, Callable[[nn.Module], None]] = {
     "delta_orthogonal": delta_orthogonal,
     "orthogonal": orthogonal,
+    "xavier_uniform": xavier_uniform,
 }
 """Functions for ``module.apply``."""

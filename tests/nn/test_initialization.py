@@ -8,6 +8,7 @@ from sb3_latent.nn import INITIALIZATIONS, TRUNKS
 from sb3_latent.nn.convolutional import SubpixelConvTranspose2d
 
 ALL = sorted(INITIALIZATIONS)
+ORTHOGONAL = [name for name in ALL if "orthogonal" in name]
 KERNELS = [
     lambda: nn.Conv2d(4, 6, 3),
     lambda: nn.Conv2d(6, 4, (3, 5), bias=False),
@@ -32,7 +33,7 @@ def initialised(name, module):
     return module
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ORTHOGONAL)
 @pytest.mark.parametrize("widths", [(7, 3), (3, 7), (4, 4)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_layers_are_orthogonal(name, widths, bias):
@@ -102,3 +103,15 @@ def test_whole_networks_are_initialised(name, trunk):
         network.apply(INITIALIZATIONS[name])
         assert not any(parameter.any() for key, parameter in network.named_parameters() if key.endswith("bias"))
         assert all(parameter.isfinite().all() and parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: nn.Linear(30, 70), lambda: nn.Conv2d(8, 24, 5), lambda: nn.ConvTranspose2d(24, 8, 5)]
+)
+def test_xavier_weights_fill_their_interval_evenly(layer):
+    weight = initialised("xavier_uniform", layer()).weight
+    fans = [n * weight[0, 0].numel() for n in weight.shape[:2]]
+    bound = (6 / sum(fans)) ** 0.5
+    th.testing.assert_close(weight.abs().max(), th.tensor(bound), rtol=0.02, atol=0)
+    assert weight.abs().max() <= bound
+    th.testing.assert_close(weight.var(), th.tensor(bound**2 / 3), rtol=0.1, atol=0)

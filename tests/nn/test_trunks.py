@@ -19,15 +19,18 @@ from sb3_latent.nn import (
     ConvLayer,
     ConvTrunk,
     DmcTrunk,
+    DreamerTrunk,
     Encoder,
     FlattenTrunk,
     ImpalaTrunk,
     MlpTrunk,
     NatureTrunk,
     Seed84Trunk,
+    SlacTrunk,
 )
 from sb3_latent.nn.convolutional import SubpixelConvTranspose2d
 from sb3_latent.nn.trunk import SMALLEST_IMAGE
+from sb3_latent.nn.world_model import PointConvTranspose2d
 
 ALL = TRUNKS.names()
 FOR_IMAGES_ALONE = [name for name in ALL if name not in ("flatten", "mlp")]
@@ -138,11 +141,12 @@ def test_nature_is_the_network_of_sb3_to_the_bit(shape):
     assert ours(frames).log_var is None and ours.latent_dim == 512
 
 
+@pytest.mark.parametrize(("cls", "smallest"), [(NatureTrunk, 36), (SlacTrunk, 64), (DreamerTrunk, 64)])
 @pytest.mark.parametrize("shape", [(1, 32, 32), (2, 33, 128), (1, 128, 35)])
-def test_nature_pads_small_images_with_zeros_to_36(shape):
-    trunk, frames = NatureTrunk(shape), th.rand(2, *shape)
-    top, left = (max(0, 36 - side) // 2 for side in shape[1:])
-    padded = th.zeros(2, shape[0], *(max(36, side) for side in shape[1:]))
+def test_small_images_are_padded_with_zeros(cls, smallest, shape):
+    trunk, frames = cls(shape), th.rand(2, *shape)
+    top, left = (max(0, smallest - side) // 2 for side in shape[1:])
+    padded = th.zeros(2, shape[0], *(max(smallest, side) for side in shape[1:]))
     padded[:, :, top : top + shape[1], left : left + shape[2]] = frames
     convolutions = nn.Sequential(*(part for part in trunk.convolutions if not isinstance(part, nn.ZeroPad2d)))
     th.testing.assert_close(trunk(frames), trunk.linear(convolutions(padded)))
@@ -220,14 +224,15 @@ def same(trunk):
 
 
 def reloaded(trunk):
-    fresh = DmcTrunk(trunk.frame_shape)
+    fresh = type(trunk)(trunk.frame_shape)
     fresh.load_state_dict(trunk.state_dict())
     return fresh
 
 
+@pytest.mark.parametrize("cls", [DmcTrunk, SlacTrunk, DreamerTrunk])
 @pytest.mark.parametrize("copied", [same, copy.deepcopy, lambda trunk: pickle.loads(pickle.dumps(trunk)), reloaded])
-def test_dmc_convolves_channels_last_and_takes_either_layout(copied):
-    trunk = copied(DmcTrunk((4, 40, 36)))
+def test_convolutions_are_channels_last_and_take_either_layout(cls, copied):
+    trunk = copied(cls((4, 40, 36)))
     formats = []
     for convolution in modules_of(trunk, nn.Conv2d):
         assert convolution.weight.is_contiguous()  # as SB3's parameters_to_vector needs it
@@ -239,7 +244,7 @@ def test_dmc_convolves_channels_last_and_takes_either_layout(copied):
     frames = th.rand(2, 4, 40, 36)
     features = trunk(frames)
     assert th.equal(features, trunk(frames.contiguous(memory_format=th.channels_last)))
-    assert formats == [True] * 16 and features.is_contiguous()
+    assert formats == [True] * 4 * len(modules_of(trunk, nn.Conv2d)) and features.is_contiguous()
 
 
 @given(sides, sides)
@@ -257,10 +262,12 @@ def test_dmc_has_at_most_as_many_layers_as_leave_a_pixel(height, width):
             DmcTrunk((1, height, width), n_layers=most + 1)
 
 
-@pytest.mark.parametrize("name", ["n_layers", "channels"])
-def test_dmc_counts_in_whole_numbers(name):
+@pytest.mark.parametrize(
+    ("cls", "name"), [(DmcTrunk, "n_layers"), (DmcTrunk, "channels"), (SlacTrunk, "depth"), (DreamerTrunk, "depth")]
+)
+def test_layers_and_channels_are_whole_numbers(cls, name):
     with pytest.raises(ValueError, match=f"{name}=0 must be an integer of at least 1"):
-        DmcTrunk((1, 40, 40), **{name: 0})
+        cls((1, 40, 40), **{name: 0})
 
 
 @pytest.mark.parametrize("smallest", [0, 36])
@@ -271,6 +278,116 @@ def test_without_a_linear_layer_the_features_are_the_last_feature_map(smallest):
     decoder = trunk.make_decoder(7)
     assert [(part.in_features, part.out_features) for part in modules_of(decoder, nn.Linear)] == [(7, trunk.out_dim)]
     assert decoder(th.rand(2, 7)).shape == frames.shape
+
+
+def network_of_slac(latent_dim, c=32):
+    """Compressor and Decoder of SLAC for 3x64x64, typed anew, with symmetric padding."""
+    encoder = nn.Sequential(
+        *(nn.Conv2d(3, c, 5, 2, 2), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(c, 2 * c, 3, 2, 1), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(2 * c, 4 * c, 3, 2, 1), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(4 * c, 8 * c, 3, 2, 1), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(8 * c, 8 * c, 4), nn.LeakyReLU(0.2), nn.Flatten()),
+    )
+    decoder = nn.Sequential(
+        nn.Unflatten(1, (latent_dim, 1, 1)),
+        *(nn.ConvTranspose2d(latent_dim, 8 * c, 4), nn.LeakyReLU(0.2)),
+        *(nn.ConvTranspose2d(8 * c, 4 * c, 3, 2, 1, 1), nn.LeakyReLU(0.2)),
+        *(nn.ConvTranspose2d(4 * c, 2 * c, 3, 2, 1, 1), nn.LeakyReLU(0.2)),
+        *(nn.ConvTranspose2d(2 * c, c, 3, 2, 1, 1), nn.LeakyReLU(0.2)),
+        *(nn.ConvTranspose2d(c, 3, 5, 2, 2, 1), nn.LeakyReLU(0.2)),
+    )
+    return encoder, decoder
+
+
+def network_of_dreamer(latent_dim, c=32):
+    """ConvEncoder and ConvDecoder of Dreamer for 3x64x64, typed anew."""
+    encoder = nn.Sequential(
+        *(nn.Conv2d(3, c, 4, 2), nn.ReLU()),
+        *(nn.Conv2d(c, 2 * c, 4, 2), nn.ReLU()),
+        *(nn.Conv2d(2 * c, 4 * c, 4, 2), nn.ReLU()),
+        *(nn.Conv2d(4 * c, 8 * c, 4, 2), nn.ReLU(), nn.Flatten()),
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(latent_dim, 32 * c), nn.Unflatten(1, (32 * c, 1, 1))),
+        *(nn.ConvTranspose2d(32 * c, 4 * c, 5, 2), nn.ReLU()),
+        *(nn.ConvTranspose2d(4 * c, 2 * c, 5, 2), nn.ReLU()),
+        *(nn.ConvTranspose2d(2 * c, c, 6, 2), nn.ReLU()),
+        nn.ConvTranspose2d(c, 3, 6, 2),
+    )
+    return encoder, decoder
+
+
+@pytest.mark.parametrize("depth", [{}, {"depth": 6}])
+@pytest.mark.parametrize(
+    ("cls", "network", "n_features"), [(SlacTrunk, network_of_slac, 8), (DreamerTrunk, network_of_dreamer, 32)]
+)
+def test_world_model_trunks_are_the_published_networks_and_their_gradients(cls, network, n_features, depth):
+    trunk = cls((3, 64, 64), **depth)
+    published = network(7, *depth.values())
+    assert trunk.out_dim == n_features * depth.get("depth", 32)
+    for ours, theirs, inputs in zip(
+        (trunk, trunk.make_decoder(7)), published, (th.rand(2, 3, 64, 64), th.randn(2, 7)), strict=True
+    ):
+        ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+        outputs = [module(inputs) for module in (ours, theirs)]
+        th.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+        for output in outputs:
+            output.sin().sum().backward()
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            th.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5 * b.grad.abs().max().item())
+
+
+def test_slac_has_as_many_parameters_as_published():
+    convolutions = (3 * 32 * 25 + 32) + (32 * 64 * 9 + 64) + (64 * 128 * 9 + 128) + (128 * 256 * 9 + 256)
+    assert n_parameters(SlacTrunk((3, 64, 64))) == convolutions + (256 * 256 * 16 + 256) == 1_438_784
+    mirrored = (256 * 128 * 9 + 128) + (128 * 64 * 9 + 64) + (64 * 32 * 9 + 32) + (32 * 3 * 25 + 3)
+    assert n_parameters(SlacTrunk((3, 64, 64)).make_decoder(288)) == (288 * 256 * 16 + 256) + mirrored == 1_569_603
+
+
+def test_dreamer_has_as_many_parameters_as_published():
+    convolutions = (3 * 32 * 16 + 32) + (32 * 64 * 16 + 64) + (64 * 128 * 16 + 128) + (128 * 256 * 16 + 256)
+    assert n_parameters(DreamerTrunk((3, 64, 64))) == convolutions == 690_144
+    mirrored = (1024 * 128 * 25 + 128) + (128 * 64 * 25 + 64) + (64 * 32 * 36 + 32) + (32 * 3 * 36 + 3)
+    assert n_parameters(DreamerTrunk((3, 64, 64)).make_decoder(230)) == (230 * 1024 + 1024) + mirrored == 3_795_555
+
+
+def test_larger_images_give_slac_more_features_and_a_larger_first_kernel():
+    trunk = SlacTrunk((1, 128, 70), depth=2)
+    assert trunk.out_dim == 16 * 5 * 2
+    (first,) = modules_of(trunk.make_decoder(3), PointConvTranspose2d)
+    assert first.kernel_size == (8, 5)
+
+
+@pytest.mark.parametrize(("side", "pixels"), [(32, 1), (64, 1), (65, 2), (80, 2), (81, 3), (128, 5)])
+def test_the_decoder_of_dreamer_starts_from_one_pixel_more_for_each_16(side, pixels):
+    decoder = DreamerTrunk((2, side, 64), depth=2).make_decoder(3)
+    (start,) = modules_of(decoder, nn.Unflatten)
+    assert tuple(start.unflattened_size) == (64, pixels, 1)
+    whole = decoder[:-1] if isinstance(decoder[-1], nn.ZeroPad2d) else decoder
+    z, top = th.randn(2, 3), (16 * pixels + 48 - side) // 2
+    assert whole(z).shape == (2, 2, 16 * pixels + 48, 64)
+    assert th.equal(decoder(z), whole(z)[:, :, top : top + side])
+
+
+@pytest.mark.parametrize("cls", [SlacTrunk, DreamerTrunk])
+@pytest.mark.parametrize(("height", "width"), [(33, 64), (64, 79), (81, 65), (127, 48)])
+def test_every_pixel_of_a_decoded_image_depends_on_the_latent(cls, height, width):
+    images = cls((1, height, width), depth=4).make_decoder(3)(th.randn(32, 3))
+    assert (images.std(0) > 0).all()
+
+
+@pytest.mark.parametrize("cls", [SlacTrunk, DreamerTrunk])
+@pytest.mark.parametrize("side", [40, 64, 80])
+def test_the_decoders_of_world_models_are_channels_last_behind_the_first_layer(cls, side):
+    decoder, formats = cls((2, side, 64), depth=2).make_decoder(3), []
+    for layer in modules_of(decoder, nn.ConvTranspose2d):
+        assert layer.weight.is_contiguous()
+        layer.register_forward_pre_hook(
+            lambda _, inputs: formats.append(inputs[0].is_contiguous(memory_format=th.channels_last))
+        )
+    decoder(th.randn(2, 3))
+    assert formats[1:] == [True] * (len(formats) - 1)
 
 
 def test_impala_halves_the_size_three_times():
@@ -340,5 +457,19 @@ def test_a_subpixel_convolution_is_the_transposed_convolution_of_its_weights(ker
     th.testing.assert_close(*outputs)
     gradients = [
         th.autograd.grad(output.sin().sum(), layer.parameters()) for output, layer in zip(outputs, (fast, slow), strict=True)
+    ]
+    th.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 4, (5, 3)])
+def test_a_point_convolution_is_the_transposed_convolution_of_its_weights(kernel_size):
+    fast, slow = (cls(6, 2, kernel_size, stride=2).double() for cls in (PointConvTranspose2d, nn.ConvTranspose2d))
+    slow.load_state_dict(fast.state_dict())
+    pixels = th.randn(4, 6, 1, 1, dtype=th.float64, requires_grad=True)
+    outputs = [layer(pixels) for layer in (fast, slow)]
+    th.testing.assert_close(*outputs)
+    gradients = [
+        th.autograd.grad(output.sin().sum(), [pixels, *layer.parameters()])
+        for output, layer in zip(outputs, (fast, slow), strict=True)
     ]
     th.testing.assert_close(*gradients)
