@@ -5,6 +5,7 @@ from sb3_latent.callbacks.checkpoint import CrashSafeCheckpointCallback
 from sb3_latent.callbacks.encoder_schedule import EncoderScheduleCallback
 from sb3_latent.callbacks.kl_constraint import KLConstraintCallback
 from sb3_latent.callbacks.metrics import LatentMetricsCallback
+from sb3_latent.callbacks.model_pretrain import ModelPretrainCallback
 from sb3_latent.callbacks.reconstruction import ReconstructionCallback
 from sb3_latent.callbacks.saliency import JacobianSaliencyCallback
 
@@ -15,5 +16,6 @@ __all__ = [
     "JacobianSaliencyCallback",
     "KLConstraintCallback",
     "LatentMetricsCallback",
+    "ModelPretrainCallback",
     "ReconstructionCallback",
 ]

@@ -2,15 +2,25 @@
 
 from importlib.metadata import version
 
-from sb3_latent.buffers import FrameReplayBuffer
+from sb3_latent.buffers import FrameReplayBuffer, SequenceReplayBuffer
 from sb3_latent.checkpoint import load_encoder, save_encoder
-from sb3_latent.envs import PixelPendulumEnv, TinyBallEnv, make_dmc_env
+from sb3_latent.dynamics import LatentModel, make_latent_model
+from sb3_latent.dynamics_extractor import DynamicsExtractor
+from sb3_latent.envs import HistoryWrapper, PixelPendulumEnv, TinyBallEnv, VecHistoryWrapper, make_dmc_env
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.frames import collect_frames
-from sb3_latent.models import get_extractor, get_extractors
-from sb3_latent.policies import LatentActorCriticPolicy, LatentSACPolicy, LatentTD3Policy, LatentTQCPolicy
+from sb3_latent.models import get_extractor, get_extractors, get_latent_model
+from sb3_latent.policies import (
+    LatentActorCriticPolicy,
+    LatentSACPolicy,
+    LatentTD3Policy,
+    LatentTQCPolicy,
+    SLACPolicy,
+    SLACTQCPolicy,
+)
 from sb3_latent.presets import (
     latent_kwargs,
+    list_dynamics,
     list_heads,
     list_losses,
     list_presets,
@@ -26,20 +36,29 @@ from sb3_latent.types import Latent
 __version__ = version("sb3_latent")
 
 __all__ = [
+    "DynamicsExtractor",
     "FrameReplayBuffer",
+    "HistoryWrapper",
     "Latent",
     "LatentActorCriticPolicy",
     "LatentExtractor",
+    "LatentModel",
     "LatentSACPolicy",
     "LatentTD3Policy",
     "LatentTQCPolicy",
     "PixelPendulumEnv",
+    "SLACPolicy",
+    "SLACTQCPolicy",
+    "SequenceReplayBuffer",
     "TinyBallEnv",
+    "VecHistoryWrapper",
     "collect_frames",
     "get_extractor",
     "get_extractors",
+    "get_latent_model",
     "has_checkpoint",
     "latent_kwargs",
+    "list_dynamics",
     "list_heads",
     "list_losses",
     "list_presets",
@@ -48,6 +67,7 @@ __all__ = [
     "load_checkpoint",
     "load_encoder",
     "make_dmc_env",
+    "make_latent_model",
     "ppo_kwargs",
     "pretrain_encoder",
     "sac_kwargs",

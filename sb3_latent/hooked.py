@@ -77,7 +77,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         self.tasks = tasks
         self.balance = GradientBalance(automatic=kappa == "auto")
         self.gradient_mode = gradient_mode
-        self._kappa = kappa
+        self.kappa = kappa
         self.link = AlgorithmLink()
         self._is_pretrained = False
         self.frozen = frozen
@@ -137,7 +137,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         :raises ValueError: if it returns a negative or infinite one.
         """
         self.tasks.set_progress_remaining(progress_remaining)
-        self.balance.fixed = fixed_kappa(self._kappa, progress_remaining)
+        self.balance.fixed = fixed_kappa(self.kappa, progress_remaining)
         if self.optimizer is not None:
             self.optimizer.set_progress_remaining(progress_remaining)
 
@@ -163,7 +163,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         if self.frozen or not self.training:
             return code.mean
         loss = self._loss_now(code, observations) if self.tasks.active else None
-        if self.link.is_trust_region or not (self.tasks.active or self._kappa != 1):
+        if self.link.is_trust_region or not (self.tasks.active or self.kappa != 1):
             return code.mean
         return meet(code.mean, loss, self.balance)
 
@@ -235,7 +235,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         link = link_to_algorithm(self, self.link)
         if link is not self.link:
             self.link = link
-            check_trust_region(link.algorithm, self._kappa, bool(self.tasks.active))
+            check_trust_region(link.algorithm, self.kappa, bool(self.tasks.active))
             if self.gradient_mode == "own_optimizer":
                 link.after_step(self.encoders, self._auxiliary_step)
             elif link.is_trust_region:

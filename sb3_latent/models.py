@@ -6,6 +6,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BaseModel
 from torch import nn
 
+from sb3_latent.dynamics import LatentModel
+from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.hooked import HookedExtractor
 
@@ -50,3 +52,15 @@ def get_extractor(model: BaseAlgorithm | BaseModel | nn.Module) -> LatentExtract
     :raises TypeError: if there is none.
     """
     return get_extractors(model)[0]
+
+
+def get_latent_model(model: BaseAlgorithm | BaseModel | nn.Module) -> LatentModel:
+    """
+    :param model: an SB3 model or policy that encodes windows.
+    :return: its latent model; the critic's where actor and critic have one each.
+    :raises TypeError: if there is none.
+    """
+    for extractor in get_hooked_extractors(model):
+        if isinstance(extractor, DynamicsExtractor):
+            return extractor.model
+    raise TypeError(f'{type(model).__name__} has no latent model; build it with policy_kwargs=latent_kwargs("slac", ...).')

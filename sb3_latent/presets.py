@@ -7,10 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from sb3_latent.auxiliary import TASKS
+from sb3_latent.dynamics import DYNAMICS
+from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.hook import check_gradient_mode, coefficient, fixed_kappa
 from sb3_latent.nn import HEADS, INITIALIZATIONS, LIKELIHOODS, TRUNKS
-from sb3_latent.recipes import POLICY_PRESETS, PPO_PRESETS, PRESETS, SAC_PRESETS
+from sb3_latent.recipes import POLICY_PRESETS, PPO_PRESETS, PRESETS, SAC_PRESETS, WINDOW_POLICY, WINDOW_PRESETS
 from sb3_latent.registry import unknown
 from sb3_latent.sharing import Sharing
 from sb3_latent.tasks import task_names
@@ -21,10 +23,23 @@ SETTINGS = [key for key in inspect.signature(LatentExtractor).parameters if key 
 POLICY_SETTINGS = [*(field.name for field in fields(Sharing)), "optimizers", "init", "log_std_bounds"]
 """Names of settings that belong to ``LatentSACPolicy`` and its like."""
 
+WINDOW_SETTINGS = [key for key in inspect.signature(DynamicsExtractor).parameters if key != "observation_space"]
+"""Names of the settings of a preset for windows."""
+
+WINDOW_POLICY_SETTINGS = ["actor_reads", "critic_reads", "model_batch_size", "n_model_updates"]
+"""Names of settings that belong to ``SLACPolicy`` and its like."""
+
+_BESIDE = " Arguments of the policy go beside it: {**latent_kwargs(...), name: value}."
+
 
 def list_presets() -> list[str]:
     """:return: names for :func:`latent_kwargs`."""
-    return sorted(PRESETS)
+    return sorted([*PRESETS, *WINDOW_PRESETS])
+
+
+def list_dynamics() -> list[str]:
+    """:return: names for ``dynamics``."""
+    return DYNAMICS.names()
 
 
 def list_trunks() -> list[str]:
@@ -60,7 +75,7 @@ def extractor_settings(preset: str, **overrides: Any) -> dict[str, Any]:
     if not isinstance(preset, str):
         raise TypeError(f"preset must be a name, not {preset!r}. Allowed: {list_presets()}.")
     if preset not in PRESETS:
-        raise ValueError(unknown("preset", preset, PRESETS))
+        raise ValueError(unknown("preset", preset, list_presets()))
     for name in overrides:
         _check_key(name)
     settings = copy.deepcopy(PRESETS[preset])
@@ -85,11 +100,14 @@ def latent_kwargs(preset: str, **overrides: Any) -> dict[str, Any]:
     :param overrides: any argument of :class:`LatentExtractor`, such as ``latent_dim``, ``trunk``, ``head``,
         ``per_frame``, ``kappa``, ``gradient_mode``, ``coefs``; for ``LatentSACPolicy`` and its like any setting of
         :class:`~sb3_latent.sharing.Sharing` as well, ``optimizers`` (merged into the preset's by part), ``init`` and
-        ``log_std_bounds``.
+        ``log_std_bounds``. For presets of windows any argument of :class:`DynamicsExtractor` and, for ``SLACPolicy``,
+        ``actor_reads``, ``critic_reads``, ``model_batch_size`` and ``n_model_updates``.
     :return: a plain dict; add arguments of the policy to it, e.g. ``{**latent_kwargs("vae"), "net_arch": [64, 64]}``.
     :raises ValueError: if a name or value is wrong; says which are allowed and which is nearest.
     :raises TypeError: if a key is unknown or a value of the wrong kind.
     """
+    if preset in WINDOW_PRESETS:
+        return _window_kwargs(preset, overrides)
     of_policy = {name: overrides.pop(name) for name in list(overrides) if name in POLICY_SETTINGS}
     given = copy.deepcopy(POLICY_PRESETS.get(preset, {})) if isinstance(preset, str) else {}
     check_policy_settings({**given, **of_policy})
@@ -151,12 +169,29 @@ def check_policy_settings(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"log_std_bounds={bounds!r} must be two numbers, the lower one first; SAC+AE has [-10, 2].")
 
 
+def _window_kwargs(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    for name in overrides:
+        if name not in (*WINDOW_SETTINGS, *WINDOW_POLICY_SETTINGS):
+            raise TypeError(unknown(f"setting of {preset!r}:", name, [*WINDOW_SETTINGS, *WINDOW_POLICY_SETTINGS]) + _BESIDE)
+    settings = copy.deepcopy(WINDOW_PRESETS[preset])
+    settings |= {name: value for name, value in overrides.items() if name in WINDOW_SETTINGS}
+    if "gradient_mode" in overrides and overrides["gradient_mode"] == "joint":
+        settings["auxiliary_optimizer_kwargs"] = overrides.get("auxiliary_optimizer_kwargs")
+    DYNAMICS.get(settings["dynamics"])
+    if settings.get("trunk") is not None:
+        TRUNKS.get(settings["trunk"])
+    check_gradient_mode(settings["gradient_mode"])
+    return {
+        "features_extractor_class": DynamicsExtractor,
+        "features_extractor_kwargs": settings,
+        **copy.deepcopy(WINDOW_POLICY),
+        **{name: value for name, value in overrides.items() if name in WINDOW_POLICY_SETTINGS},
+    }
+
+
 def _check_key(name: str) -> None:
     if name not in SETTINGS:
-        raise TypeError(
-            unknown("setting", name, [*SETTINGS, *POLICY_SETTINGS])
-            + " Arguments of the policy go beside it: {**latent_kwargs(...), name: value}."
-        )
+        raise TypeError(unknown("setting", name, [*SETTINGS, *POLICY_SETTINGS]) + _BESIDE)
 
 
 def _check_names(settings: Mapping[str, Any]) -> None:

@@ -131,3 +131,40 @@ SAC_PRESETS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("drq", "curl"), _SAC_AE_SAC | {"buffer_size": 100_000, "batch_size": 512}),
 }
 """Arguments of ``SAC`` by preset."""
+
+_OWN_LOSSES: dict[str, Any] = {"gradient_mode": "own_optimizer", "kappa": 0.0}
+"""A model that the RL loss does not move."""
+
+_SLAC: dict[str, Any] = {**_OWN_LOSSES, "auxiliary_optimizer_kwargs": {"lr": 1e-4, "fused": True}}
+_DREAMER: dict[str, Any] = {**_OWN_LOSSES, "trunk": "dreamer", "loss_kwargs": {"std": 1.0}, "hidden": 400}
+
+WINDOW_PRESETS: dict[str, dict[str, Any]] = {
+    # Lee et al. 2020, arXiv:1907.00953, from the authors' slac.gin and model_distribution_network.py; figure 6 compares the
+    # others with it.
+    **{name: {**_SLAC, "dynamics": name} for name in ("slac", "slac_filtering", "slac_vae", "slac_nontemporal", "rssm_mixed")},
+    # The model of Dreamer, Hafner et al. 2020, arXiv:1912.01603, from the authors' dreamer.py: its learning rate and epsilon
+    # are torch's Adam's here. Its actor and critic learn in dreams, ours from the replay buffer or the rollouts.
+    "rssm": {**_DREAMER, "dynamics": "rssm", "auxiliary_optimizer_kwargs": {"lr": 6e-4, "fused": True}},
+    # That of DreamerV2, Hafner et al. 2021, arXiv:2010.02193, from the authors' configs.yaml.
+    "rssm_discrete": {**_DREAMER, "dynamics": "rssm_discrete", "auxiliary_optimizer_kwargs": {"lr": 3e-4, "fused": True}},
+}
+"""Settings of :class:`~sb3_latent.DynamicsExtractor` by preset."""
+
+WINDOW_POLICY: dict[str, Any] = {"net_arch": [256, 256]}
+"""Arguments of the policy beside the extractor's, for all of them: SLAC's actor and critic."""
+
+_SLAC_SAC: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "buffer_size": 100_000,
+    "learning_starts": 10_000,
+    "batch_size": 256,
+    "tau": 0.005,
+    "gamma": 0.99,
+    "train_freq": 1,
+    "gradient_steps": 1,
+    "target_update_interval": 1,
+    "ent_coef": "auto",
+}
+"""SLAC's ``train_eval.py``; the entropy coefficient starts at 1. Models are pretrained by ``ModelPretrainCallback``."""
+
+SAC_PRESETS |= dict.fromkeys(WINDOW_PRESETS, _SLAC_SAC)

@@ -17,7 +17,6 @@ from sb3_latent import (
     get_extractor,
     get_extractors,
     latent_kwargs,
-    list_presets,
     load_encoder,
     save_encoder,
 )
@@ -30,9 +29,9 @@ STACK = spaces.Box(0, 255, (4, 36, 40), np.uint8)
 VECTOR = spaces.Box(-np.inf, np.inf, (6,), np.float32)
 DICT = spaces.Dict(camera=STACK, map=spaces.Box(0, 255, (40, 36, 2), np.uint8), speed=VECTOR)
 VAE = {"head": "gaussian", "tasks": {"recon": {}, "kl": {}}}
-RECONSTRUCTING = [name for name in list_presets() if "recon" in PRESETS[name].get("tasks", {})]
+RECONSTRUCTING = [name for name in PRESETS if "recon" in PRESETS[name].get("tasks", {})]
 # Bits are those of a byte.
-FOR_VECTORS = [name for name in list_presets() if "bits" not in PRESETS[name].get("tasks", {}).get("recon", {})]
+FOR_VECTORS = [name for name in PRESETS if "bits" not in PRESETS[name].get("tasks", {}).get("recon", {})]
 NARROW = {"nature": {"hidden_dim": 32}, "seed84": {"hidden_dim": 32}, "dmc": {"channels": 4}, "flatten": {}}
 """Arguments that make each trunk of a preset small."""
 
@@ -79,7 +78,7 @@ def total(losses, coefs):
 # ---------------------------------------------------------------------- every preset, trunk and head
 
 
-@pytest.mark.parametrize("preset", list_presets())
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("shape", [(1, 36, 36), (4, 84, 84), (84, 84, 4)], ids=str)
 def test_every_preset_works_on_images(preset, shape):
     space = spaces.Box(0, 255, shape, np.uint8)
@@ -105,7 +104,7 @@ def test_every_preset_that_can_works_on_vectors(preset):
     assert all(loss.isfinite() for loss in losses_of(extractor, batch_of(VECTOR)).values())
 
 
-@pytest.mark.parametrize("preset", [name for name in list_presets() if name not in FOR_VECTORS])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name not in FOR_VECTORS])
 def test_a_preset_that_cannot_says_so(preset):
     with pytest.raises(ValueError, match="bits=5 needs pixels"):
         build(VECTOR, preset, trunk="mlp")
@@ -534,7 +533,7 @@ def test_two_tasks_of_one_name_are_refused():
 # ---------------------------------------------------------------------- copies
 
 
-@pytest.mark.parametrize("preset", list_presets())
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_copies_encode_and_decode_the_same(preset, copied):
     extractor, observations = tiny(SMALL, preset), batch_of(SMALL)

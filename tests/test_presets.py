@@ -22,7 +22,7 @@ from sb3_latent import (
     ppo_kwargs,
     sac_kwargs,
 )
-from sb3_latent.presets import POLICY_PRESETS, POLICY_SETTINGS, PPO_PRESETS, PRESETS, SAC_PRESETS
+from sb3_latent.presets import POLICY_PRESETS, POLICY_SETTINGS, PPO_PRESETS, PRESETS, SAC_PRESETS, WINDOW_PRESETS
 
 SEED_000 = ["ppo_fixed", "ppo_adapt", "ppo_vae"]
 
@@ -119,7 +119,7 @@ def test_a_preset_is_what_its_paper_says(preset):
     assert settings_of(preset) == EXPECTED[preset]
 
 
-@pytest.mark.parametrize("preset", list_presets())
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_holds_arguments_of_the_extractor_and_the_policy(preset):
     kwargs = latent_kwargs(preset)
     assert kwargs["features_extractor_class"] is LatentExtractor
@@ -307,7 +307,7 @@ def test_optimizers_are_merged_by_part_into_those_of_the_preset():
 # ---------------------------------------------------------------------- copies, overrides, names
 
 
-@pytest.mark.parametrize("preset", list_presets())
+@pytest.mark.parametrize("preset", PRESETS)
 def test_whoever_changes_a_copy_does_not_change_the_preset(preset):
     presets = PRESETS, POLICY_PRESETS, PPO_PRESETS, SAC_PRESETS
     before = copy.deepcopy(presets)
@@ -361,8 +361,8 @@ def test_beta_is_never_ignored():
 
 
 def test_lists_of_names():
-    assert list_presets() == sorted(EXPECTED)
-    assert list_trunks() == ["dmc", "flatten", "impala", "mlp", "nature", "seed84"]
+    assert list_presets() == sorted([*EXPECTED, *WINDOW_PRESETS])
+    assert list_trunks() == ["dmc", "dreamer", "flatten", "impala", "mlp", "nature", "seed84", "slac"]
     assert list_heads() == ["deterministic", "gaussian", "identity", "layer_norm_tanh"]
     assert list_tasks() == ["curl", "kl", "latent_l2", "recon"]
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
-from sb3_latent import LatentActorCriticPolicy, get_extractor, latent_kwargs, list_presets
-from sb3_latent.presets import POLICY_SETTINGS
+from sb3_latent import LatentActorCriticPolicy, get_extractor, latent_kwargs
+from sb3_latent.presets import POLICY_SETTINGS, PRESETS
 
 # JSON is YAML: what a parser of either returns are plain strings, numbers, lists and dictionaries.
 WRITTEN = """{
@@ -37,7 +37,7 @@ def assert_same_parameters(ours, theirs):
     assert all(th.equal(ours[name], theirs[name]) for name in ours)
 
 
-OFF_POLICY = [preset for preset in list_presets() if set(latent_kwargs(preset)) & set(POLICY_SETTINGS)]
+OFF_POLICY = [preset for preset in PRESETS if set(latent_kwargs(preset)) & set(POLICY_SETTINGS)]
 
 
 @pytest.mark.parametrize("preset", OFF_POLICY)
@@ -46,7 +46,7 @@ def test_presets_of_other_policies_are_refused(preset):
         build(policy_kwargs={"preset": preset})
 
 
-@pytest.mark.parametrize("preset", [preset for preset in list_presets() if preset not in OFF_POLICY])
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset not in OFF_POLICY])
 def test_it_is_the_policy_of_latent_kwargs_to_the_bit(preset):
     ours = build(policy_kwargs={"preset": preset, **SMALL})
     theirs = build(policy="CnnPolicy", policy_kwargs=latent_kwargs(preset, **SMALL))
