@@ -21,6 +21,7 @@ TINY_SAC = [
     "--task",
     "cartpole-swingup",
 ]
+TINY_SLAC = "--task cartpole-swingup --steps 14 --learning-starts 10 --batch-size 4 --pretraining 2".split()
 SAC_FILES = ["model.zip", "tensorboard"]
 RUNS = {
     "demo.py": (["--steps", "1024"], ["model.zip", "contact_sheet.png", "learning_curve.png", "tensorboard", "monitor"]),
@@ -33,6 +34,8 @@ RUNS = {
     "drq.py": (TINY_SAC, SAC_FILES),
     "curl.py": (TINY_SAC, SAC_FILES),
     "sac_state.py": (TINY_SAC, SAC_FILES),
+    "slac.py": (TINY_SLAC, SAC_FILES),
+    "ppo_rssm.py": (TINY_PPO, SAC_FILES),
 }
 
 
