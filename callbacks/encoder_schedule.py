@@ -8,7 +8,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_latent.checks import whole_number
-from sb3_latent.models import get_extractors
+from sb3_latent.models import get_hooked_extractors
 
 
 class EncoderScheduleCallback(BaseCallback):
@@ -50,7 +50,7 @@ class EncoderScheduleCallback(BaseCallback):
         :raises TypeError: if the model has no encoder.
         :raises ValueError: if ``alternate`` meets a ``train_freq`` in episodes.
         """
-        get_extractors(self.model)
+        get_hooked_extractors(self.model)
         if self.alternate is not None:
             self._n_updates()
 
@@ -59,7 +59,7 @@ class EncoderScheduleCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         frozen = self._is_frozen()
-        changing = [extractor for extractor in get_extractors(self.model) if extractor.frozen != frozen]
+        changing = [extractor for extractor in get_hooked_extractors(self.model) if extractor.frozen != frozen]
         for extractor in changing:
             extractor.frozen = frozen
         if changing and self.verbose >= 1:

@@ -17,9 +17,9 @@ class ModelPretrainCallback(BaseCallback):
     Trains the latent model of :class:`~sb3_latent.SLACPolicy` on the random steps at the start, before actor and critic take
     their first (SLAC, Lee et al. 2020, arXiv:1907.00953, figure 6c; authors' ``slac.gin``: 100,000 updates on 10,000 steps).
 
-    It comes at the end of the rollout that reaches ``learning_starts``; once for a model, whose own count of updates says
-    whether it has had it, after ``load`` as well. Logs ``model/elbo``: the evidence lower bound in nats, of windows of T + 1
-    frames with their rewards, mean over the last 100 updates.
+    It comes at the end of the rollout that reaches ``learning_starts``; once for a model, whose optimizer says whether it has
+    learned, after ``load`` as well. Logs ``model/elbo``: the evidence lower bound of windows of T + 1 frames
+    with their rewards, in nats, mean over the last 100 updates.
 
     :param n_updates: steps of the model.
     :param progress_bar: show one, with the bound.
@@ -48,16 +48,17 @@ class ModelPretrainCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         model = self.model
         assert isinstance(model, OffPolicyAlgorithm)
-        if model._n_updates > 0 or self.num_timesteps < model.learning_starts or self._is_done:
+        if self.num_timesteps < model.learning_starts or self._has_learned(model):
             return
-        self._is_done = True
         elbo = self._train(model)
         self.logger.record("model/elbo", elbo)
         if self.verbose >= 1:
             print(f"Model pretrained with {self.n_updates} updates: ELBO {elbo:.1f} nats a window")
 
-    def _on_training_start(self) -> None:
-        self._is_done = False
+    def _has_learned(self, model: OffPolicyAlgorithm) -> bool:
+        """Adam's moments are saved with the model, and there is no other count of its steps."""
+        optimizer = model.policy.features_extractor.optimizer
+        return bool(optimizer.state_dict()["state"])
 
     def _train(self, model: OffPolicyAlgorithm) -> float:
         policy = model.policy

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from sb3_latent.dynamics import OF_WINDOWS, LatentModel, ModelLosses, Trajectory, WindowCode, WindowEncoder, make_latent_model
 from sb3_latent.hook import Kappa
 from sb3_latent.hooked import HookedExtractor
+from sb3_latent.link import calling_algorithms
 from sb3_latent.nn import INITIALIZATIONS
 from sb3_latent.registry import unknown
 from sb3_latent.types import Coefficient, GradientMode, Observations
@@ -70,6 +73,7 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
         frozen: bool = False,
         pretrained: str | Path | None = None,
     ) -> None:
+        _check_algorithm()
         if kappa == "auto":
             raise ValueError(
                 "kappa='auto' compares gradients at the latent, and windows have none that both pass; use a number."
@@ -104,13 +108,19 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
         :param observations: windows, as for :meth:`encode`.
         :return: (B, features_dim), the likeliest last state.
         """
-        if self.kappa == 0 and self._tasks_step_apart and th.is_grad_enabled():
-            # No gradient comes back, so none is prepared.
-            if self.training and not self.frozen and self.tasks.active:
-                self.link.pending = observations
-            with th.no_grad():
-                return self._means(observations)
-        return super().forward(observations)
+        if not (self.kappa == 0 and self.optimizer is not None and th.is_grad_enabled()):
+            return super().forward(observations)
+        # No gradient comes back through the features, so the model may take its step at once, on the same encoding.
+        assert isinstance(observations, dict)
+        learns = self.training and not self.frozen and bool(self.tasks.active)
+        with th.set_grad_enabled(learns):
+            features = self.encoders.encode(observations[FRAMES])
+        with th.no_grad():
+            code = self.encoders.code(features, observations)
+        loss = self.training_loss(code, observations) if learns else None
+        if loss is not None and loss.requires_grad:
+            self.optimizer.step(self.optimizer.gradients(loss))
+        return code.mean
 
     def training_loss(self, code: WindowCode, observations: Observations) -> th.Tensor:
         """
@@ -157,3 +167,16 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
     def _recorded(self, losses: dict[str, th.Tensor]) -> th.Tensor:
         self.tasks.record(losses, self.link.num_timesteps)
         return self.tasks.weighted_sum(losses)
+
+
+def _check_algorithm() -> None:
+    """What would go wrong in silence under the algorithm that builds a policy."""
+    algorithm = next(calling_algorithms(), None)
+    statistics = getattr(algorithm, "_vec_normalize_env", None)
+    if statistics is not None and statistics.norm_obs and isinstance(statistics.observation_space, spaces.Dict):
+        raise ValueError("VecNormalize would normalize masks and bytes of windows; use VecNormalize(env, norm_obs=False).")
+    if isinstance(algorithm, SAC | TQC | TD3 | CrossQ) and not getattr(algorithm.policy_class, "learns_from_sequences", False):
+        raise ValueError(
+            f"{type(algorithm).__name__} with {algorithm.policy_class.__name__} would train a model each for actor and "
+            "critic, without rewards; use SLACPolicy for SAC or SLACTQCPolicy for TQC, and their SequenceReplayBuffer."
+        )

@@ -248,7 +248,8 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         if observations is None:
             return None
         with th.enable_grad():
-            return self.training_loss(self.encode(observations), observations)
+            loss = self.training_loss(self.encode(observations), observations)
+        return loss if loss.requires_grad else None
 
     def _auxiliary_step(self) -> None:
         loss = self._pending_loss()

@@ -106,7 +106,7 @@ def latent_kwargs(preset: str, **overrides: Any) -> dict[str, Any]:
     :raises ValueError: if a name or value is wrong; says which are allowed and which is nearest.
     :raises TypeError: if a key is unknown or a value of the wrong kind.
     """
-    if preset in WINDOW_PRESETS:
+    if isinstance(preset, str) and preset in WINDOW_PRESETS:
         return _window_kwargs(preset, overrides)
     of_policy = {name: overrides.pop(name) for name in list(overrides) if name in POLICY_SETTINGS}
     given = copy.deepcopy(POLICY_PRESETS.get(preset, {})) if isinstance(preset, str) else {}
@@ -174,13 +174,17 @@ def _window_kwargs(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         if name not in (*WINDOW_SETTINGS, *WINDOW_POLICY_SETTINGS):
             raise TypeError(unknown(f"setting of {preset!r}:", name, [*WINDOW_SETTINGS, *WINDOW_POLICY_SETTINGS]) + _BESIDE)
     settings = copy.deepcopy(WINDOW_PRESETS[preset])
+    if "loss" in overrides:
+        settings.pop("loss_kwargs", None)
     settings |= {name: value for name, value in overrides.items() if name in WINDOW_SETTINGS}
     if "gradient_mode" in overrides and overrides["gradient_mode"] == "joint":
         settings["auxiliary_optimizer_kwargs"] = overrides.get("auxiliary_optimizer_kwargs")
     DYNAMICS.get(settings["dynamics"])
     if settings.get("trunk") is not None:
         TRUNKS.get(settings["trunk"])
+    LIKELIHOODS.get(settings.get("loss", "gaussian"))
     check_gradient_mode(settings["gradient_mode"])
+    fixed_kappa(settings["kappa"], 1.0)
     return {
         "features_extractor_class": DynamicsExtractor,
         "features_extractor_kwargs": settings,

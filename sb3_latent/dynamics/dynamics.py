@@ -104,7 +104,8 @@ class Dynamics(nn.Module, ABC):
         :return: the steps.
         """
         n_rows, length = mask.shape
-        start = length - mask.sum(1, dtype=th.long)
+        # RecurrentPPO pads with windows of nothing at all.
+        start = (length - mask.sum(1, dtype=th.long)).clamp_max(length - 1)
         first = self.begin(features[th.arange(n_rows, device=start.device), start], n_rows, noisy)
         steps = [first]
         for t in range(1, length):

@@ -51,6 +51,8 @@ class ModelLosses(WeightedLosses):
         hidden: int,
     ) -> None:
         super().__init__()
+        if not isinstance(coefs, Mapping):
+            raise TypeError(f"coefs must map losses to coefficients, e.g. {{'reward': 0.1}}, not {coefs!r}.")
         for label in coefs:
             if label not in LOSSES:
                 raise ValueError(unknown("coefficient", label, LOSSES))

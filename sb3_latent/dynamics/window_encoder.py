@@ -80,7 +80,7 @@ class WindowEncoder(nn.Module):
         :param frames: any shape, raw.
         :return: the same shape, images in [0, 1].
         """
-        floats = frames.to(th.float32)
+        floats = frames.to(next(self.dynamics.parameters()).dtype)
         return floats if self.spec.scale == 1 else floats / self.spec.scale
 
     def forward(self, windows: Observations) -> WindowCode:
@@ -90,7 +90,14 @@ class WindowEncoder(nn.Module):
         :return: the code.
         """
         assert isinstance(windows, dict)
-        features = self.encode(windows[FRAMES])
+        return self.code(self.encode(windows[FRAMES]), windows)
+
+    def code(self, features: th.Tensor, windows: dict[str, th.Tensor]) -> WindowCode:
+        """
+        :param features: (B, T, features_dim), of the frames.
+        :param windows: as for :meth:`forward`.
+        :return: the code.
+        """
         trajectory = self.dynamics.observe(features, windows[ACTIONS], windows[MASK].bool(), noisy=False)
         return WindowCode(trajectory.states[:, -1], None, features)
 

@@ -7,7 +7,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_latent.presets import POLICY_SETTINGS, SETTINGS, latent_kwargs
+from sb3_latent.presets import POLICY_SETTINGS, SETTINGS, WINDOW_SETTINGS, latent_kwargs
+from sb3_latent.recipes import WINDOW_PRESETS
 from sb3_latent.registry import unknown
 
 _OURS = {"features_extractor_class", "features_extractor_kwargs"}
@@ -40,9 +41,10 @@ class LatentActorCriticPolicy(ActorCriticPolicy):
         **settings: Any,
     ) -> None:
         policy_parameters = set(inspect.signature(ActorCriticPolicy).parameters) - _OURS
+        allowed = WINDOW_SETTINGS if preset in WINDOW_PRESETS else SETTINGS
         for name in settings:
-            if name not in policy_parameters and name not in SETTINGS:
-                raise TypeError(unknown("setting", name, [*SETTINGS, *(policy_parameters - _GIVEN)]))
+            if name not in policy_parameters and name not in allowed:
+                raise TypeError(unknown("setting", name, [*allowed, *(policy_parameters - _GIVEN)]))
         policy_settings = {name: value for name, value in settings.items() if name in policy_parameters}
         latent_settings = {name: value for name, value in settings.items() if name not in policy_parameters}
         self._latent_settings = {"preset": preset, **latent_settings}

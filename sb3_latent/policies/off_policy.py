@@ -15,6 +15,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.link import calling_algorithms, is_being_loaded
 from sb3_latent.nn import INITIALIZATIONS, ObservationHeads
@@ -76,6 +77,7 @@ class SharedEncoderPolicy(BasePolicy):
         **kwargs: Any,
     ) -> None:
         self._check_algorithm()
+        _check_extractor(type(self).__name__, kwargs.get("features_extractor_class", LatentExtractor))
         given = dict(kwargs)
         known = {*inspect.signature(super().__init__).parameters, *POLICY_SETTINGS, "preset"}
         if preset is not None:
@@ -184,11 +186,7 @@ class SharedEncoderPolicy(BasePolicy):
     def _make_extractor(self) -> LatentExtractor:
         kwargs = dict(self.features_extractor_kwargs)
         pretrained = kwargs.pop("pretrained", None)
-        if not issubclass(self.features_extractor_class, LatentExtractor):
-            raise ValueError(
-                f"features_extractor_class={self.features_extractor_class.__name__} is no LatentExtractor; "
-                "use latent_kwargs(...)."
-            )
+        assert issubclass(self.features_extractor_class, LatentExtractor)
         extractor = self.features_extractor_class(self.observation_space, **kwargs)
         self._initialized(extractor.encoders)
         with forked_rng():
@@ -275,3 +273,10 @@ class SharedEncoderPolicy(BasePolicy):
         self._parts.set_learning_rates(optimizer, 1.0 if progress_remaining is None else progress_remaining)
         if not is_due:
             optimizer.zero_grad(set_to_none=True)
+
+
+def _check_extractor(policy: str, extractor_class: type[BaseFeaturesExtractor]) -> None:
+    if issubclass(extractor_class, DynamicsExtractor):
+        raise ValueError(f"{policy} has no model of windows; use SLACPolicy for SAC or SLACTQCPolicy for TQC.")
+    if not issubclass(extractor_class, LatentExtractor):
+        raise ValueError(f"features_extractor_class={extractor_class.__name__} is no LatentExtractor; use latent_kwargs(...).")

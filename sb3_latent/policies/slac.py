@@ -24,8 +24,11 @@ from sb3_latent.link import calling_algorithms
 from sb3_latent.nn import INITIALIZATIONS
 from sb3_latent.policies.window_reader import ModelLearner, Reads, WindowReader, check_reads
 from sb3_latent.presets import WINDOW_POLICY_SETTINGS, latent_kwargs
+from sb3_latent.recipes import WINDOW_PRESETS
 from sb3_latent.registry import unknown
 from sb3_latent.windows import WindowBatch
+
+_NAMES = f"use latent_kwargs() of {', '.join(WINDOW_PRESETS)}, or LatentSACPolicy for those of single observations"
 
 
 class WindowNetwork(BaseModel):
@@ -82,6 +85,7 @@ class LatentModelPolicy(BasePolicy):
     :raises TypeError: if an argument is unknown.
     """
 
+    learns_from_sequences = True
     algorithm_class: ClassVar[type[BaseAlgorithm]]
     actor_class: ClassVar[type[nn.Module]]
     critic_class: ClassVar[type[nn.Module]]
@@ -104,6 +108,8 @@ class LatentModelPolicy(BasePolicy):
         **kwargs: Any,
     ) -> None:
         self._check_algorithm()
+        if not issubclass(kwargs.get("features_extractor_class", DynamicsExtractor), DynamicsExtractor):
+            raise ValueError(f"{type(self).__name__} has no {kwargs['features_extractor_class'].__name__}; {_NAMES}.")
         check_reads("actor_reads", actor_reads)
         check_reads("critic_reads", critic_reads)
         self._arguments: dict[str, Any] = {
@@ -140,11 +146,7 @@ class LatentModelPolicy(BasePolicy):
         self._learner.update(batch)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        if not issubclass(self.features_extractor_class, DynamicsExtractor):
-            raise ValueError(
-                f"features_extractor_class={self.features_extractor_class.__name__} is no DynamicsExtractor; "
-                'use latent_kwargs("slac", ...).'
-            )
+        assert issubclass(self.features_extractor_class, DynamicsExtractor)
         self.features_extractor = self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs)
         if self.features_extractor.optimizer is None or self.features_extractor.kappa != 0:
             raise ValueError(
@@ -193,6 +195,8 @@ class LatentModelPolicy(BasePolicy):
         return network.to(self.device)
 
     def _of_preset(self, preset: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if preset not in WINDOW_PRESETS:
+            raise ValueError(f"preset {preset!r} has no latent model of windows; {_NAMES}.")
         of_policy = inspect.signature(super().__init__).parameters
         settings = {name: value for name, value in kwargs.items() if name not in of_policy}
         return {**latent_kwargs(preset, **settings), **{name: kwargs[name] for name in kwargs if name in of_policy}}

@@ -71,6 +71,7 @@ class ModelLearner:
 
     def _observe(self, batch: WindowBatch, n_learning: int) -> Belief:
         model = self.extractor.model
+        loss = None
         parts = []
         for rows, learns in ((batch.rows(slice(n_learning)), True), (batch.rows(slice(n_learning, None)), False)):
             if len(rows.terminals) == 0:
@@ -79,8 +80,10 @@ class ModelLearner:
                 features = model.encode(rows.frames)
                 trajectory = model.observe(features, rows.actions, rows.mask)
                 if learns:
-                    self._step(self.extractor.batch_loss(trajectory, rows))
+                    loss = self.extractor.batch_loss(trajectory, rows)
             parts.append(Belief(features.detach(), trajectory.states.detach()))
+        if loss is not None and loss.requires_grad:
+            self._step(loss)
         return Belief(*(th.cat(pair) for pair in zip(*parts, strict=True)))
 
     def _step(self, loss: th.Tensor) -> None:
