@@ -130,6 +130,7 @@ class Categoricals(Family):
             raise ValueError(f"unimix={unimix} must lie in [0, 1); DreamerV3 has 0.01.")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature} must be positive.")
+        self.n_groups = n_groups
         self.n_classes = n_classes
         self.unimix = unimix
         self.relaxation = relaxation
@@ -158,9 +159,14 @@ class Categoricals(Family):
         log_probs = self._log_probs(outputs)
         return self._straight_through(F.one_hot(log_probs.argmax(-1), self.n_classes), log_probs)
 
+    def kl(self, outputs: th.Tensor, others: th.Tensor) -> th.Tensor:
+        # torch calls it infinite where a probability underflows, and its logarithm does not.
+        p, q = self._log_probs(outputs), self._log_probs(others)
+        return (p.exp() * (p - q)).sum((-2, -1))
+
     def _log_probs(self, outputs: th.Tensor) -> th.Tensor:
         """(..., n_groups, n_classes)."""
-        log_probs = outputs.reshape(*outputs.shape[:-1], -1, self.n_classes).log_softmax(-1)
+        log_probs = outputs.reshape(*outputs.shape[:-1], self.n_groups, self.n_classes).log_softmax(-1)
         if self.unimix == 0:
             return log_probs
         return th.log((1 - self.unimix) * log_probs.exp() + self.unimix / self.n_classes)

@@ -102,7 +102,14 @@ class Dynamics(nn.Module, ABC):
         :param mask: (B, T), False before a window's start and True from there on.
         :param noisy: as for :meth:`begin`.
         :return: the steps.
+        :raises ValueError: if there is not one action between two frames.
         """
+        length = mask.shape[1]
+        if actions.shape[1] != length - 1:
+            raise ValueError(f"{length} frames have {length - 1} actions between them, not {actions.shape[1]}; drop the last.")
+        return self._observe(features, actions, mask, noisy)
+
+    def _observe(self, features: th.Tensor, actions: th.Tensor, mask: th.Tensor, noisy: bool) -> Trajectory:
         n_rows, length = mask.shape
         # RecurrentPPO pads with windows of nothing at all.
         start = (length - mask.sum(1, dtype=th.long)).clamp_max(length - 1)

@@ -121,8 +121,8 @@ class Timeless(Dynamics):
     def move(self, state: th.Tensor, action: th.Tensor, features: th.Tensor | None, noisy: bool) -> Step:
         return self.begin(features, len(state), noisy)
 
-    def observe(self, features: th.Tensor, actions: th.Tensor, mask: th.Tensor, noisy: bool = True) -> Trajectory:
-        """As for :class:`Dynamics`, in one go; states before a window's start are those of its padding."""
+    def _observe(self, features: th.Tensor, actions: th.Tensor, mask: th.Tensor, noisy: bool) -> Trajectory:
+        """In one go; states before a window's start are those of its padding."""
         n_rows, length = mask.shape
         steps = self.begin(features.flatten(0, 1), n_rows * length, noisy)
         return Trajectory(*(part.reshape(n_rows, length, -1) for part in steps))
