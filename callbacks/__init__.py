@@ -2,6 +2,7 @@
 
 from sb3_latent.callbacks.catch_up import CatchUpCallback
 from sb3_latent.callbacks.checkpoint import CrashSafeCheckpointCallback
+from sb3_latent.callbacks.dream import DreamCallback
 from sb3_latent.callbacks.encoder_schedule import EncoderScheduleCallback
 from sb3_latent.callbacks.kl_constraint import KLConstraintCallback
 from sb3_latent.callbacks.metrics import LatentMetricsCallback
@@ -12,6 +13,7 @@ from sb3_latent.callbacks.saliency import JacobianSaliencyCallback
 __all__ = [
     "CatchUpCallback",
     "CrashSafeCheckpointCallback",
+    "DreamCallback",
     "EncoderScheduleCallback",
     "JacobianSaliencyCallback",
     "KLConstraintCallback",

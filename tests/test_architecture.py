@@ -39,6 +39,7 @@ LAYERS = (
         "envs",
         "dream_env",
         "dreams",
+        "videos",
     ),
     ("callbacks",),
     ("zoo_configs",),
