@@ -43,8 +43,9 @@ WINDOW_LENGTH = 4
 SETTINGS: dict[str, Any] = {"batch_size": 64, "buffer_size": 20_000, "learning_starts": 500}
 """Smaller than the papers' for a CPU; the rest of ``sac_kwargs`` stays."""
 
-RSSM_STD = 0.3
-"""Of a pixel: Dreamer's 1 weighs 12,288 values a frame against the KL, here are 1,024."""
+RSSM: dict[str, Any] = {"loss_kwargs": {"std": 0.3}, "auxiliary_optimizer_kwargs": {"lr": 1e-4, "fused": True}}
+"""Dreamer's standard deviation of 1 weighs 12,288 values a frame against the KL, here are 1,024; its learning rates move the
+model too fast for an agent that learns on its states meanwhile."""
 
 N_PRETRAINING = 1000
 """Updates of a latent model before the first of the agent."""
@@ -103,12 +104,12 @@ def make_model(preset: str, seed: int, n_frames: int) -> tuple[SAC, Callable[[],
             **{**sac_kwargs(preset), **SETTINGS},
         )
         return model, make_stacks
-    loss = {"loss_kwargs": {"std": RSSM_STD}} if preset in ("rssm", "rssm_discrete") else {}
+    of_model = RSSM if preset in ("rssm", "rssm_discrete") else {}
     model = SAC(
         SLACPolicy,
         make_windows(),
         replay_buffer_class=SequenceReplayBuffer,
-        policy_kwargs={**latent_kwargs(preset, trunk="nature", **loss), "net_arch": NET_ARCH},
+        policy_kwargs={**latent_kwargs(preset, trunk="nature", **of_model), "net_arch": NET_ARCH},
         seed=seed,
         **{**sac_kwargs(preset), **SETTINGS},
     )

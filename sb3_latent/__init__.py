@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from sb3_latent.buffers import FrameReplayBuffer, SequenceReplayBuffer
 from sb3_latent.checkpoint import load_encoder, save_encoder
+from sb3_latent.dream_env import DreamVecEnv, VecLatentStateWrapper
 from sb3_latent.dynamics import LatentModel, make_latent_model
 from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.envs import HistoryWrapper, PixelPendulumEnv, TinyBallEnv, VecHistoryWrapper, make_dmc_env
@@ -36,6 +37,7 @@ from sb3_latent.types import Latent
 __version__ = version("sb3_latent")
 
 __all__ = [
+    "DreamVecEnv",
     "DynamicsExtractor",
     "FrameReplayBuffer",
     "HistoryWrapper",
@@ -52,6 +54,7 @@ __all__ = [
     "SequenceReplayBuffer",
     "TinyBallEnv",
     "VecHistoryWrapper",
+    "VecLatentStateWrapper",
     "collect_frames",
     "get_extractor",
     "get_extractors",

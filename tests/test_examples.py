@@ -34,6 +34,10 @@ RUNS = {
     "drq.py": (TINY_SAC, SAC_FILES),
     "curl.py": (TINY_SAC, SAC_FILES),
     "sac_state.py": (TINY_SAC, SAC_FILES),
+    "dream_ppo.py": (
+        ["--steps", "120", "--updates", "2", "--horizon", "4", "--dream-steps", "256", "--episodes", "2"],
+        ["model.zip", "returns.json", "tensorboard"],
+    ),
     "slac.py": (TINY_SLAC, SAC_FILES),
     "ppo_rssm.py": (TINY_PPO, SAC_FILES),
 }
