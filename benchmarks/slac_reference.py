@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.utils import polyak_update
 from torch import nn
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
 LENGTH = 8
@@ -71,7 +71,8 @@ class ReferenceModel(nn.Module):
 
     def features(self, frames: th.Tensor) -> th.Tensor:
         """:return: (B, T + 1, FEATURES) of bytes (B, T + 1, 3, 64, 64)."""
-        return self.encoder(frames.flatten(0, 1) / 255.0).unflatten(0, frames.shape[:2])
+        features: th.Tensor = self.encoder(frames.flatten(0, 1) / 255.0)
+        return features.reshape(*frames.shape[:2], FEATURES)
 
     def posterior(self, features: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """:return: states (B, T + 1, Z1 + Z2) and KL (B, T + 1)."""
@@ -91,10 +92,16 @@ class ReferenceModel(nn.Module):
     def loss(self, frames: th.Tensor, actions: th.Tensor, rewards: th.Tensor) -> th.Tensor:
         """:return: scalar, the negative evidence lower bound."""
         states, kl = self.posterior(self.features(frames), actions)
-        pictures = self.decoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
-        image = Normal(pictures, 0.1**0.5).log_prob(frames / 255.0).sum((1, 2, 3, 4))
-        reward = self.reward(states[:, :-1], actions, states[:, 1:]).log_prob(rewards.unsqueeze(-1)).sum(1)
+        pictures = self.decoder(states.flatten(0, 1)).reshape(frames.shape)
+        image = log_prob(Normal(pictures, 0.1**0.5), frames / 255.0).sum((1, 2, 3, 4))
+        reward = log_prob(self.reward(states[:, :-1], actions, states[:, 1:]), rewards.unsqueeze(-1)).sum(1)
         return (kl.sum(1) - image - reward).mean()
+
+
+def log_prob(distribution: Distribution, value: th.Tensor) -> th.Tensor:
+    """:return: of a value, typed as torch forgot to."""
+    logarithm: th.Tensor = distribution.log_prob(value)
+    return logarithm
 
 
 class ReferenceSLAC:
@@ -149,7 +156,7 @@ class ReferenceSLAC:
         gaussian = Normal(mean, log_std.clamp(-20, 2).exp())
         raw = gaussian.rsample()
         action = raw.tanh()
-        return action, (gaussian.log_prob(raw) - th.log(1 - action.square() + 1e-6)).sum(1, keepdim=True)
+        return action, (log_prob(gaussian, raw) - th.log(1 - action.square() + 1e-6)).sum(1, keepdim=True)
 
     def _q(self, critics: nn.ModuleList, z: th.Tensor, action: th.Tensor) -> th.Tensor:
         return th.cat([critic(th.cat([z, action], 1)) for critic in critics], 1)

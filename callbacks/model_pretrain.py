@@ -57,7 +57,9 @@ class ModelPretrainCallback(BaseCallback):
 
     def _has_learned(self, model: OffPolicyAlgorithm) -> bool:
         """Adam's moments are saved with the model, and there is no other count of its steps."""
+        assert isinstance(model.policy, LatentModelPolicy)
         optimizer = model.policy.features_extractor.optimizer
+        assert optimizer is not None
         return bool(optimizer.state_dict()["state"])
 
     def _train(self, model: OffPolicyAlgorithm) -> float:

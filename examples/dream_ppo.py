@@ -64,7 +64,7 @@ agent.save(args.folder / "model")
 outside = VecLatentStateWrapper(env, world)
 outside.action_space.seed(args.seed)
 random_play = SimpleNamespace(predict=lambda states, **_: (np.stack([outside.action_space.sample() for _ in states]), None))
-results = {"arguments": {name: str(value) for name, value in vars(args).items()}}
+results: dict[str, dict[str, str | float]] = {"arguments": {name: str(value) for name, value in vars(args).items()}}
 for where, place in (("in the dream", dream), ("outside", outside)):
     for who, player in (("PPO", agent), ("random play", random_play)):
         place.seed(10_000 + args.seed)

@@ -265,3 +265,68 @@ def test_pixel_pendulum_does_each_run_once(
     stamp = out.stat().st_mtime_ns
     run_main(pixel_pendulum, monkeypatch, *arguments, "--seeds", "1", "0")
     assert out.stat().st_mtime_ns == stamp
+
+
+def test_slac_prints_and_checks_its_ratios(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import slac, slac_reference
+
+    monkeypatch.setattr(slac, "N_STEPS", 40)
+    for module in (slac, slac_reference):
+        monkeypatch.setattr(module, "BATCH_SIZE", 34)
+    monkeypatch.setattr(slac, "LIMITS", {name: 0.0 for name in slac.LIMITS})
+    out = tmp_path / "slac.json"
+    monkeypatch.setattr("sys.argv", ["slac", "--rounds", "1", "--out", str(out), "--check"])
+    with pytest.raises(SystemExit) as exit_code:
+        slac.main()
+    assert exit_code.value.code == 1 and "too much: update of SLACPolicy" in capsys.readouterr().out
+    results = json.loads(out.read_text())["results"]
+    assert results["frames_encoded_per_gradient_step"] == {"with_gradients": 32 * 9, "without": 2 * 9}
+    assert set(results["ratios"]) == set(slac.LIMITS) and all(value > 0 for value in results["ratios"].values())
+
+
+def test_the_plain_slac_has_the_losses_of_ours() -> None:
+    from benchmarks.slac_reference import ReferenceModel
+    from sb3_latent import make_latent_model
+    from sb3_latent.windows import WindowBatch, WindowSpec
+
+    th.manual_seed(0)
+    plain, ours = ReferenceModel(6), make_latent_model(WindowSpec(8, (3, 64, 64), 6, 255.0))
+    dynamics = ours.encoders.dynamics
+    pairs = [
+        (plain.encoder, ours.encoders.trunk),
+        (plain.decoder, ours.tasks.decoder),
+        (plain.q_first, dynamics.first_posterior),
+        (plain.p2_first, dynamics.first_z2),
+        (plain.p, dynamics.prior),
+        (plain.q, dynamics.posterior),
+        (plain.p2, dynamics.z2),
+        (plain.reward, ours.tasks.reward),
+    ]
+    for theirs, mine in pairs:
+        for source, target in zip(theirs.parameters(), mine.parameters(), strict=True):
+            target.data.copy_(source.data)
+    frames = th.randint(0, 256, (3, 9, 3, 64, 64), dtype=th.uint8)
+    actions, rewards = th.rand(3, 8, 6) * 2 - 1, th.randn(3, 8)
+    batch = WindowBatch(frames, actions, rewards, th.zeros(3), th.ones(3, 9, dtype=th.bool))
+    th.manual_seed(1)
+    losses = ours.loss(batch)
+    th.manual_seed(1)
+    th.testing.assert_close(ours.tasks.weighted_sum(losses), plain.loss(frames, actions, rewards), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("preset", ["slac", "rssm"])
+def test_pixel_pendulum_trains_latent_models_of_single_frames(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, preset: str
+) -> None:
+    from benchmarks import pixel_pendulum
+
+    monkeypatch.setattr(gym.registry[pixel_pendulum.PIXEL_PENDULUM_ID], "max_episode_steps", 5)
+    monkeypatch.setattr(pixel_pendulum, "SETTINGS", {"batch_size": 4, "buffer_size": 50, "learning_starts": 8})
+    monkeypatch.setattr(pixel_pendulum, "N_PRETRAINING", 2)
+    out = tmp_path / "one_frame.json"
+    arguments = ["--n-frames", "1", "--presets", preset, "--seeds", "0", "--steps", "12", "--every", "6", "--out", str(out)]
+    run_main(pixel_pendulum, monkeypatch, *arguments)
+    (row,) = json.loads(out.read_text())["results"]
+    assert row["preset"] == preset and [step for step, _ in row["curve"]] == [6, 12]
