@@ -330,3 +330,18 @@ def test_pixel_pendulum_trains_latent_models_of_single_frames(
     run_main(pixel_pendulum, monkeypatch, *arguments)
     (row,) = json.loads(out.read_text())["results"]
     assert row["preset"] == preset and [step for step, _ in row["curve"]] == [6, 12]
+
+
+def test_the_table_of_latent_models_is_that_of_the_results() -> None:
+    from benchmarks import pixel_pendulum
+
+    rows = json.loads((ROOT / "benchmarks/results/one_frame_pendulum.json").read_text())["results"]
+    assert pixel_pendulum.table(rows) in (ROOT / "docs/latent_dynamics.md").read_text()
+    finals = {
+        preset: " / ".join(f"{row['curve'][-1][1]:.0f}" for row in rows if row["preset"] == preset)
+        for preset in ("sac_cnn", "slac", "rssm")
+    }
+    dreams = json.loads((ROOT / "benchmarks/results/dream_ppo.json").read_text())["results"]
+    outside = " / ".join(f"{row['PPO outside']['return']:.0f}" for row in dreams)
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"| {final} |" in readme for final in [*finals.values(), outside])
