@@ -26,6 +26,15 @@ def unknown(kind: str, value: object, allowed: Iterable[str]) -> str:
     return f"unknown {kind} {value!r}{hint} Allowed: {', '.join(map(repr, names)) or 'none'}."
 
 
+def defaults_of(cls: type) -> dict[str, Any]:
+    """
+    :param cls: any class.
+    :return: the arguments of its constructor that have a default, with it.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
 class Registry(Generic[T]):
     """
     Classes of one kind by name. A dotted path to a class of the user's own works wherever a name does.

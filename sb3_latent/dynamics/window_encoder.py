@@ -1,6 +1,5 @@
 """From windows of frames and actions to states."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from torch import nn
 
 from sb3_latent.dynamics.dynamics import DYNAMICS
 from sb3_latent.nn import TRUNKS
+from sb3_latent.registry import defaults_of
 from sb3_latent.types import Observations
 from sb3_latent.windows import ACTIONS, FRAMES, MASK, WindowSpec
 
@@ -61,9 +61,9 @@ class WindowEncoder(nn.Module):
             "frame_shape": list(spec.frame_shape),
             "action_dim": spec.action_dim,
             "trunk": trunk,
-            "trunk_kwargs": {**_defaults(type(self.trunk)), **trunk_kwargs},
+            "trunk_kwargs": {**defaults_of(type(self.trunk)), **trunk_kwargs},
             "dynamics": dynamics,
-            "dynamics_kwargs": {**_defaults(type(self.dynamics)), **dynamics_kwargs},
+            "dynamics_kwargs": {**defaults_of(type(self.dynamics)), **dynamics_kwargs},
         }
 
     def encode(self, frames: th.Tensor) -> th.Tensor:
@@ -116,8 +116,3 @@ def in_chunks(rows: th.Tensor) -> tuple[th.Tensor, ...]:
     :return: the same rows in pieces of :data:`CHUNK`; in one on an accelerator.
     """
     return th.split(rows, CHUNK if rows.device.type == "cpu" else max(len(rows), 1))
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    parameters = inspect.signature(cls).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}

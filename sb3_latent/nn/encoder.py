@@ -1,6 +1,5 @@
 """An encoder is a trunk and a head."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from sb3_latent.checks import whole_number
 from sb3_latent.images import ArraySpec
 from sb3_latent.nn.heads import HEADS, Head
 from sb3_latent.nn.trunk import TRUNKS
+from sb3_latent.registry import defaults_of
 from sb3_latent.types import Latent
 
 
@@ -46,9 +46,9 @@ class Encoder(nn.Module):
             "frame_shape": list(spec.frame_shape),
             "latent_dim": self.head.latent_dim,
             "trunk": trunk,
-            "trunk_kwargs": {**_defaults(type(self.trunk)), **trunk_kwargs},
+            "trunk_kwargs": {**defaults_of(type(self.trunk)), **trunk_kwargs},
             "head": head,
-            "head_kwargs": {**_defaults(type(self.head)), **head_kwargs},
+            "head_kwargs": {**defaults_of(type(self.head)), **head_kwargs},
         }
 
     @property
@@ -69,8 +69,3 @@ class Encoder(nn.Module):
         """
         latent: Latent = self.head(self.trunk(frames))
         return latent
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    parameters = inspect.signature(cls).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
