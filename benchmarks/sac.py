@@ -31,10 +31,14 @@ LIMITS = {f"update of sac_ae / {STOCK}": 0.80}
 
 
 class RandomImageEnv(gym.Env[Any, Any]):
-    """Three stacked colour frames of noise, six actions, as DMC's cheetah has them."""
+    """
+    Images of noise, six actions, as DMC's cheetah has them.
 
-    def __init__(self) -> None:
-        self.observation_space = spaces.Box(0, 255, (9, 84, 84), np.uint8)
+    :param shape: of an image; the default is three stacked colour frames.
+    """
+
+    def __init__(self, shape: tuple[int, int, int] = (9, 84, 84)) -> None:
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
         self.action_space = spaces.Box(-1, 1, (6,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

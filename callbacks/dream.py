@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.logger import Image, TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]  # tensorboard has no types
 
 from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback
 from sb3_latent.checks import whole_number

@@ -1,38 +1,18 @@
 """Whatever is saved, loaded, copied or moved comes back whole, to the bit."""
 
 import copy
-import random
 
 import numpy as np
 import pytest
 import torch as th
 from algorithms import ALGORITHMS, NoiseImageEnv, make_model, tiny
+from interrupted_runs import SnapshotCallback, flat, restore_rng, rng_states
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_latent import LatentActorCriticPolicy, get_extractor, get_extractors, save_encoder
 
 MODES = ["joint", "own_optimizer"]
-
-
-def rng_states():
-    return random.getstate(), np.random.get_state(), th.get_rng_state()
-
-
-def restore_rng(states):
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    th.set_rng_state(states[2])
-
-
-def flat(state, prefix=""):
-    """Leaves of a nested state dict by their path."""
-    if isinstance(state, dict):
-        return {path: leaf for key, value in state.items() for path, leaf in flat(value, f"{prefix}.{key}").items()}
-    if isinstance(state, list | tuple):
-        return flat(dict(enumerate(state)), prefix)
-    return {prefix: state}
 
 
 def assert_same_state(ours, theirs):
@@ -53,25 +33,6 @@ def deepcopy_after_learn(model, part):
     """SB3's distributions keep the graph of the last gradient step, which no deepcopy survives; ``predict`` drops it."""
     model.predict(model.observation_space.sample())
     return copy.deepcopy(part)
-
-
-class SnapshotCallback(BaseCallback):
-    """Saves everything at the start of the rollout that begins at a step, as a job that is about to be killed would."""
-
-    def __init__(self, num_timesteps, folder):
-        super().__init__()
-        self.at = num_timesteps
-        self.folder = folder
-
-    def _on_rollout_start(self):
-        if self.num_timesteps == self.at:
-            self.model.save(self.folder / "model")
-            if hasattr(self.model, "replay_buffer"):
-                self.model.save_replay_buffer(self.folder / "replay")
-            self.env, self.rng = copy.deepcopy(self.model.env), rng_states()
-
-    def _on_step(self):
-        return True
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -146,7 +146,7 @@ class SequenceReplayBuffer(FrameReplayBuffer):
         return ReplayBufferSamples(
             observations=WindowObservations(batch, is_next=False),  # type: ignore[arg-type]  # of Dict spaces, too, in SB3
             actions=self.to_torch(self.actions[index]),
-            next_observations=WindowObservations(batch, is_next=True),  # type: ignore[arg-type]
+            next_observations=WindowObservations(batch, is_next=True),  # type: ignore[arg-type]  # likewise
             dones=batch.terminals[:, None],
             rewards=batch.rewards[:, -1:],
         )

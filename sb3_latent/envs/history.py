@@ -45,7 +45,7 @@ class HistoryWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __new__(cls, env: Env | VecEnv | None = None, *args: Any, **kwargs: Any) -> "HistoryWrapper":
         # Copies and pickles come without arguments.
         if isinstance(env, VecEnv):
-            return VecHistoryWrapper(env, *args, **kwargs)  # type: ignore[return-value]
+            return VecHistoryWrapper(env, *args, **kwargs)  # type: ignore[return-value]  # the class that the docstring says
         return super().__new__(cls)
 
     def __init__(self, env: Env | VecEnv, length: int = 8, start: Start = "repeat") -> None:

@@ -2,13 +2,13 @@
 
 import copy
 import itertools
-import random
 import shutil
 
 import numpy as np
 import pytest
 import torch as th
 from algorithms import NoiseImageEnv, make_model, tiny
+from interrupted_runs import SnapshotCallback, flat, restore_rng
 from stable_baselines3 import DDPG, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import FlattenExtractor
@@ -50,15 +50,6 @@ def cadences(name):
     return {"task_freq": 2, **({"actor_update_freq": 3} if name in ("SAC", "TQC") else {})}
 
 
-def flat(state, prefix=""):
-    """Leaves of a nested state by their path."""
-    if isinstance(state, dict):
-        return {path: leaf for key, value in state.items() for path, leaf in flat(value, f"{prefix}.{key}").items()}
-    if isinstance(state, list | tuple):
-        return flat(dict(enumerate(state)), prefix)
-    return {prefix: state}
-
-
 def state_of(model):
     """All that a model learns with: weights, also of targets, the moments of every Adam, the entropy coefficient."""
     log_ent_coef = getattr(model, "log_ent_coef", None)
@@ -95,30 +86,6 @@ def test_a_seed_is_a_run(name):
         assert_same(states[2], states[0])
 
 
-class SnapshotCallback(BaseCallback):
-    """Saves everything at the start of the rollout that begins at a step, as a job that is about to be killed would."""
-
-    def __init__(self, num_timesteps, folder):
-        super().__init__()
-        self.at = num_timesteps
-        self.folder = folder
-
-    def _on_rollout_start(self):
-        if self.num_timesteps == self.at:
-            self.model.save(self.folder / "model")
-            self.model.save_replay_buffer(self.folder / "replay")
-            self.env = copy.deepcopy(self.model.env)
-            self.rng = random.getstate(), np.random.get_state(), th.get_rng_state()
-
-    def _on_step(self):
-        return True
-
-    def restore_rng(self):
-        random.setstate(self.rng[0])
-        np.random.set_state(self.rng[1])
-        th.set_rng_state(self.rng[2])
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", POLICIES)
 def test_an_interrupted_run_continues_to_the_bit(name, mode, tmp_path):
@@ -138,7 +105,7 @@ def test_an_interrupted_run_continues_to_the_bit(name, mode, tmp_path):
     resumed = type(model).load(tmp_path / "model", env=snapshot.env, force_reset=False)
     resumed.load_replay_buffer(tmp_path / "replay")
     before = copy.deepcopy(state_of(resumed))
-    snapshot.restore_rng()
+    restore_rng(snapshot.rng)
     resumed.learn(5, reset_num_timesteps=False)
     assert resumed._n_updates == model._n_updates == 10
     assert_same(state_of(resumed), state_of(model))

@@ -2,16 +2,15 @@
 
 import copy
 import pickle
-import random
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from algorithms import NoiseImageEnv
+from interrupted_runs import SnapshotCallback, flat, restore_rng
 from sb3_contrib import TQC
 from stable_baselines3 import PPO, SAC
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_latent import (
@@ -68,15 +67,6 @@ def make(cls=SAC, preset="slac", env=None, run=None, **settings):
 
 def weights(module):
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-
-
-def flat(state, prefix=""):
-    """Leaves of a nested state by their path."""
-    if isinstance(state, dict):
-        return {path: leaf for key, value in state.items() for path, leaf in flat(value, f"{prefix}.{key}").items()}
-    if isinstance(state, list | tuple):
-        return flat(dict(enumerate(state)), prefix)
-    return {prefix: state}
 
 
 def state_of(model):
@@ -195,30 +185,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(tmp_path):
 # ---------------------------------------------------------------------- files and copies
 
 
-class SnapshotCallback(BaseCallback):
-    """Saves everything at the start of the rollout that begins at a step, as a job that is about to be killed would."""
-
-    def __init__(self, num_timesteps, folder):
-        super().__init__()
-        self.at = num_timesteps
-        self.folder = folder
-
-    def _on_rollout_start(self):
-        if self.num_timesteps == self.at:
-            self.model.save(self.folder / "model")
-            self.model.save_replay_buffer(self.folder / "replay")
-            self.env = copy.deepcopy(self.model.env)
-            self.rng = random.getstate(), np.random.get_state(), th.get_rng_state()
-
-    def _on_step(self):
-        return True
-
-    def restore_rng(self):
-        random.setstate(self.rng[0])
-        np.random.set_state(self.rng[1])
-        th.set_rng_state(self.rng[2])
-
-
 @pytest.mark.parametrize(("cls", "preset"), [(SAC, "slac"), (TQC, "rssm_discrete")])
 def test_an_interrupted_run_continues_to_the_bit(cls, preset, tmp_path):
     """In the middle of an episode; schedules go on where they were."""
@@ -233,7 +199,7 @@ def test_an_interrupted_run_continues_to_the_bit(cls, preset, tmp_path):
     resumed = cls.load(tmp_path / "model", env=snapshot.env, force_reset=False)
     resumed.load_replay_buffer(tmp_path / "replay")
     before = state_of(resumed)
-    snapshot.restore_rng()
+    restore_rng(snapshot.rng)
     resumed.learn(4, reset_num_timesteps=False)
     assert resumed._n_updates == model._n_updates
     assert_same(state_of(resumed), state_of(model))
