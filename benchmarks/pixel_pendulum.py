@@ -55,7 +55,7 @@ NET_ARCH = [256, 256]
 
 EXAMPLES = """examples:
   python -m benchmarks.pixel_pendulum --seeds 0 1 2
-  python -m benchmarks.pixel_pendulum --n-frames 1 --presets sac_cnn slac rssm --out benchmarks/results/one_frame_pendulum.json
+  python -m benchmarks.pixel_pendulum --n-frames 1 --steps 4000 --out benchmarks/results/one_frame_pendulum.json
 """
 
 
@@ -123,7 +123,14 @@ def run(preset: str, seed: int, n_frames: int, n_steps: int, every: int) -> dict
     pretraining = [ModelPretrainCallback(N_PRETRAINING, progress_bar=False)] if preset in OF_WINDOWS else []
     model.learn(n_steps, callback=[*pretraining, evaluation], progress_bar=True)
     seconds = time.perf_counter() - start
-    return {"preset": preset, "seed": seed, "n_steps": n_steps, "seconds": round(seconds, 1), "curve": evaluation.points}
+    return {
+        "preset": preset,
+        "seed": seed,
+        "n_frames": n_frames,
+        "n_steps": n_steps,
+        "seconds": round(seconds, 1),
+        "curve": evaluation.points,
+    }
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -154,9 +161,11 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(args.threads)
     runs = json.loads(args.out.read_text())["results"] if args.out.exists() else []
+    if {(row["n_frames"], row["n_steps"]) for row in runs} - {(args.n_frames, args.steps)}:
+        parser.error(f"{args.out} holds runs of other --n-frames or --steps; pass another --out.")
     for preset in args.presets:
         for seed in args.seeds:
-            if (preset, seed, args.steps) not in {(row["preset"], row["seed"], row["n_steps"]) for row in runs}:
+            if (preset, seed) not in {(row["preset"], row["seed"]) for row in runs}:
                 print(f"{preset}, seed {seed}")
                 runs.append(run(preset, seed, args.n_frames, args.steps, args.every))
                 write_json(args.out, shlex.join(["python", "-m", "benchmarks.pixel_pendulum", *sys.argv[1:]]), runs)

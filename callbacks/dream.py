@@ -14,10 +14,11 @@ from sb3_latent.callbacks.base import TEXT_FORMATS, ObservingCallback
 from sb3_latent.checks import whole_number
 from sb3_latent.dreams import Dreams, OpenLoopErrors, dream, open_loop_errors, play_episode
 from sb3_latent.figures import Picture
+from sb3_latent.files import atomic_path
 from sb3_latent.models import get_latent_model
 from sb3_latent.saliency import newest_frame
 from sb3_latent.types import Observations
-from sb3_latent.videos import dream_sheet, dream_video, error_curves, gif, write_video
+from sb3_latent.videos import dream_sheet, dream_video, error_curves, gif
 from sb3_latent.windows import window_spec
 
 MAX_STEPS = 250
@@ -126,17 +127,19 @@ class DreamCallback(ObservingCallback):
         self.logger.record("dream/images", Image(sheet, "HWC"), exclude=TEXT_FORMATS)
         self.logger.record("dream/errors", Image(curves, "HWC"), exclude=TEXT_FORMATS)
         video = dream_video(dreams, n_channels=self.n_channels)
+        encoded = gif(video, _FPS)
         video_path = self._path(f"dream_{self.num_timesteps}.gif")
         if video_path is not None:
-            write_video(video, video_path, _FPS)
-        self._log_video(video)
+            with atomic_path(video_path) as temporary:
+                temporary.write_bytes(encoded)
+        self._log_video(video, encoded)
         if self.verbose >= 1 and sheet_path is not None:
             print(f"Dreams written to {sheet_path}")
 
-    def _log_video(self, video: Picture) -> None:
+    def _log_video(self, video: Picture, encoded: bytes) -> None:
         """As SB3 and torch do, but for the GIF, which torch has moviepy make."""
         _, height, width, n_channels = video.shape
-        image = Summary.Image(height=height, width=width, colorspace=n_channels, encoded_image_string=gif(video, _FPS))
+        image = Summary.Image(height=height, width=width, colorspace=n_channels, encoded_image_string=encoded)
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
                 writer: Any = output.writer

@@ -18,8 +18,9 @@ class ModelPretrainCallback(BaseCallback):
     their first (SLAC, Lee et al. 2020, arXiv:1907.00953, figure 6c; authors' ``slac.gin``: 100,000 updates on 10,000 steps).
 
     It comes at the end of the rollout that reaches ``learning_starts``; once for a model, whose optimizer says whether it has
-    learned, after ``load`` as well. Logs ``model/elbo``: the evidence lower bound of windows of T + 1 frames
-    with their rewards, in nats, mean over the last 100 updates.
+    learned, after ``load`` as well. Logs ``model/elbo``: minus the sum of the losses that are learned, mean
+    over the last 100 updates or less; with all of them and a likelihood of frames, the evidence lower bound in nats of windows
+    of T + 1 frames with their rewards.
 
     :param n_updates: steps of the model.
     :param progress_bar: show one, with the bound.
@@ -35,12 +36,15 @@ class ModelPretrainCallback(BaseCallback):
     def _init_callback(self) -> None:
         """
         :raises TypeError: if the policy has no model of its own to train.
+        :raises ValueError: if the model is frozen.
         """
         if not isinstance(self.model.policy, LatentModelPolicy):
             raise TypeError(
                 f"ModelPretrainCallback is for SLACPolicy and SLACTQCPolicy, not for {type(self.model.policy).__name__}; "
                 "leave it out."
             )
+        if self.model.policy.features_extractor.frozen:
+            raise ValueError("ModelPretrainCallback has nothing to train: the model is frozen; leave one of the two out.")
 
     def _on_step(self) -> bool:
         return True

@@ -249,7 +249,7 @@ def _learnt(model: OffPolicyAlgorithm) -> tuple[LatentModelPolicy, SequenceRepla
         raise TypeError(
             f"dreams need the model of SLACPolicy or SLACTQCPolicy, which knows rewards, not {type(policy).__name__}."
         )
-    if "reward" not in policy.features_extractor.tasks.active:
+    if not policy.features_extractor.tasks.learns("reward"):
         raise ValueError("coefs['reward'] is 0, so that the model learns no rewards to dream of; leave it at 1.")
     if not isinstance(buffer, SequenceReplayBuffer):
         raise ValueError(f"dreams start from a SequenceReplayBuffer, and the model's is a {type(buffer).__name__}.")

@@ -154,7 +154,7 @@ def dream(model: BaseAlgorithm, episode: Episode, n_prefix: int = 8, horizon: in
         else:
             imagined = latent_model.imagine(prefix[:, -1], after, noisy=False)
         dreamt, dreamt_actions = th.cat([prefix, imagined], 1), th.cat([before, after], 1)
-        learns_rewards = isinstance(policy, LatentModelPolicy) and "reward" in latent_model.tasks.active
+        learns_rewards = isinstance(policy, LatentModelPolicy) and latent_model.tasks.learns("reward")
         return Dreams(
             n_prefix,
             frames=_array(latent_model.encoders.scaled(frames)),

@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from sb3_latent.dynamics import OF_WINDOWS, LatentModel, ModelLosses, Trajectory, WindowCode, WindowEncoder, make_latent_model
-from sb3_latent.hook import Kappa
+from sb3_latent.hook import Kappa, fixed_kappa
 from sb3_latent.hooked import HookedExtractor
 from sb3_latent.link import calling_algorithms
 from sb3_latent.nn import INITIALIZATIONS
@@ -27,7 +27,7 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
     model while an SB3 algorithm trains.
 
     The policy reads the likeliest state, without noise on the way to it, so that the same window gives the same features.
-    On-policy algorithms train the model on the windows of their minibatches, which hold no rewards: heads of reward and
+    Other algorithms train the model on the windows of their minibatches, which hold no rewards: heads of reward and
     continuation learn under :class:`~sb3_latent.SLACPolicy` alone.
 
     :param observation_space: windows.
@@ -74,12 +74,7 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
         pretrained: str | Path | None = None,
     ) -> None:
         _check_algorithm()
-        if kappa == "auto":
-            raise ValueError(
-                "kappa='auto' compares gradients at the latent, and windows have none that both pass; use a number."
-            )
-        if init is not None and init not in INITIALIZATIONS:
-            raise ValueError(unknown("init", init, INITIALIZATIONS))
+        check_window_settings(kappa, init)
         model = make_latent_model(
             window_spec(observation_space), dynamics, dynamics_kwargs, trunk, trunk_kwargs, loss, loss_kwargs, coefs, hidden
         )
@@ -110,16 +105,15 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
         """
         if not (self.kappa == 0 and self.optimizer is not None and th.is_grad_enabled()):
             return super().forward(observations)
-        # No gradient comes back through the features, so the model may take its step at once, on the same encoding.
+        # No gradient comes back through the features, so that of the losses can be had at once, from the same encoding.
         assert isinstance(observations, dict)
         learns = self.training and not self.frozen and bool(self.tasks.active)
         with th.set_grad_enabled(learns):
             features = self.encoders.encode(observations[FRAMES])
         with th.no_grad():
             code = self.encoders.code(features, observations)
-        loss = self.training_loss(code, observations) if learns else None
-        if loss is not None and loss.requires_grad:
-            self.optimizer.step(self.optimizer.gradients(loss))
+        loss = self._window_loss(features, observations) if learns else None
+        self.link.gradients = self.optimizer.gradients(loss) if loss is not None and loss.requires_grad else None
         return code.mean
 
     def training_loss(self, code: WindowCode, observations: Observations) -> th.Tensor:
@@ -130,9 +124,12 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
         :raises FloatingPointError: names a loss that is not finite.
         """
         assert isinstance(observations, dict)
+        return self._window_loss(code.features, observations)
+
+    def _window_loss(self, features: th.Tensor, observations: dict[str, th.Tensor]) -> th.Tensor:
         rows = self.link.task_rows(observations)
         chosen = slice(None) if rows is None else rows
-        features, frames, actions = code.features[chosen], observations[FRAMES][chosen], observations[ACTIONS][chosen]
+        features, frames, actions = features[chosen], observations[FRAMES][chosen], observations[ACTIONS][chosen]
         mask = observations[MASK][chosen].bool()
         trajectory = self.encoders.dynamics.observe(features, actions, mask)
         labels = [label for label in self.tasks.active if label in OF_WINDOWS]
@@ -161,12 +158,37 @@ class DynamicsExtractor(HookedExtractor[WindowCode]):
             super().apply(fn)
         return self
 
+    def _own_loss(self, observations: Observations) -> th.Tensor:
+        assert isinstance(observations, dict)
+        return self._window_loss(self.encoders.encode(observations[FRAMES]), observations)
+
+    def _auxiliary_step(self) -> None:
+        gradients, self.link.gradients = self.link.gradients, None
+        if gradients is None:
+            super()._auxiliary_step()
+        elif self.optimizer is not None:
+            self.optimizer.step(gradients)
+
     def _means(self, observations: Observations) -> th.Tensor:
         return self.encoders.means(observations)
 
     def _recorded(self, losses: dict[str, th.Tensor]) -> th.Tensor:
         self.tasks.record(losses, self.link.num_timesteps)
         return self.tasks.weighted_sum(losses)
+
+
+def check_window_settings(kappa: Kappa, init: str | None) -> None:
+    """
+    :param kappa: see :class:`DynamicsExtractor`.
+    :param init: likewise.
+    :raises TypeError: if kappa is neither a number nor a schedule.
+    :raises ValueError: if one of them is out of its range.
+    """
+    if kappa == "auto":
+        raise ValueError("kappa='auto' compares gradients at one latent, and windows have no such place; use a number.")
+    fixed_kappa(kappa, 1.0)
+    if init is not None and init not in INITIALIZATIONS:
+        raise ValueError(unknown("init", init, INITIALIZATIONS))
 
 
 def _check_algorithm() -> None:

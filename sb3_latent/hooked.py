@@ -248,8 +248,12 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         if observations is None:
             return None
         with th.enable_grad():
-            loss = self.training_loss(self.encode(observations), observations)
+            loss = self._own_loss(observations)
         return loss if loss.requires_grad else None
+
+    def _own_loss(self, observations: Observations) -> th.Tensor:
+        """The tasks' loss apart from the policy's."""
+        return self.training_loss(self.encode(observations), observations)
 
     def _auxiliary_step(self) -> None:
         loss = self._pending_loss()

@@ -10,7 +10,7 @@ for a callback and without patching SB3.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import torch as th
@@ -59,6 +59,7 @@ class AlgorithmLink:
     def __init__(self, algorithm: BaseAlgorithm | None = None) -> None:
         self.algorithm = algorithm
         self.pending: Observations | None = None
+        self.gradients: Sequence[th.Tensor | None] | None = None
         self._handles: list[RemovableHandle] = []
         self._functions: list[Callable[[], None] | None] = []
 

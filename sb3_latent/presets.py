@@ -7,8 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from sb3_latent.auxiliary import TASKS
-from sb3_latent.dynamics import DYNAMICS
-from sb3_latent.dynamics_extractor import DynamicsExtractor
+from sb3_latent.dynamics import DYNAMICS, check_coefs
+from sb3_latent.dynamics_extractor import DynamicsExtractor, check_window_settings
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.hook import check_gradient_mode, coefficient, fixed_kappa
 from sb3_latent.nn import HEADS, INITIALIZATIONS, LIKELIHOODS, TRUNKS
@@ -16,6 +16,7 @@ from sb3_latent.recipes import POLICY_PRESETS, PPO_PRESETS, PRESETS, SAC_PRESETS
 from sb3_latent.registry import unknown
 from sb3_latent.sharing import Sharing
 from sb3_latent.tasks import task_names
+from sb3_latent.windows import check_reads
 
 SETTINGS = [key for key in inspect.signature(LatentExtractor).parameters if key != "observation_space"]
 """Names of the settings of a preset."""
@@ -75,6 +76,8 @@ def extractor_settings(preset: str, **overrides: Any) -> dict[str, Any]:
     if not isinstance(preset, str):
         raise TypeError(f"preset must be a name, not {preset!r}. Allowed: {list_presets()}.")
     if preset not in PRESETS:
+        if preset in WINDOW_PRESETS:
+            raise ValueError(f"preset {preset!r} encodes windows, and has no LatentExtractor. Allowed: {sorted(PRESETS)}.")
         raise ValueError(unknown("preset", preset, list_presets()))
     for name in overrides:
         _check_key(name)
@@ -136,9 +139,11 @@ def ppo_kwargs(preset: str) -> dict[str, Any]:
 
 def sac_kwargs(preset: str) -> dict[str, Any]:
     """
-    Arguments of SAC that go with a preset: ``SAC(LatentSACPolicy, env, policy_kwargs=latent_kwargs(p), **sac_kwargs(p))``.
+    Arguments of SAC that go with a preset: ``SAC(LatentSACPolicy, env, policy_kwargs=latent_kwargs(p), **sac_kwargs(p))``, or
+    ``SAC(SLACPolicy, windows, replay_buffer_class=SequenceReplayBuffer, policy_kwargs=latent_kwargs(p), **sac_kwargs(p))``.
 
-    :param preset: ``"sac_ae"``, ``"sac_cnn"``, ``"sac_vae"``, ``"drq"``, ``"curl"``, ``"sac_state"`` or a variant of them.
+    :param preset: ``"sac_ae"``, ``"sac_cnn"``, ``"sac_vae"``, ``"drq"``, ``"curl"``, ``"sac_state"`` or a variant of them;
+        for ``SLACPolicy`` ``"slac"``, ``"rssm"`` and the like.
     :return: a plain dict.
     :raises ValueError: if the preset has none.
     """
@@ -174,7 +179,7 @@ def _window_kwargs(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         if name not in (*WINDOW_SETTINGS, *WINDOW_POLICY_SETTINGS):
             raise TypeError(unknown(f"setting of {preset!r}:", name, [*WINDOW_SETTINGS, *WINDOW_POLICY_SETTINGS]) + _BESIDE)
     settings = copy.deepcopy(WINDOW_PRESETS[preset])
-    if "loss" in overrides:
+    if overrides.get("loss", "gaussian") != settings.get("loss", "gaussian"):
         settings.pop("loss_kwargs", None)
     settings |= {name: value for name, value in overrides.items() if name in WINDOW_SETTINGS}
     if "gradient_mode" in overrides and overrides["gradient_mode"] == "joint":
@@ -184,7 +189,11 @@ def _window_kwargs(preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         TRUNKS.get(settings["trunk"])
     LIKELIHOODS.get(settings.get("loss", "gaussian"))
     check_gradient_mode(settings["gradient_mode"])
-    fixed_kappa(settings["kappa"], 1.0)
+    check_window_settings(settings["kappa"], settings.get("init"))
+    check_coefs(settings.get("coefs") or {})
+    for name in ("actor_reads", "critic_reads"):
+        if name in overrides:
+            check_reads(name, overrides[name])
     return {
         "features_extractor_class": DynamicsExtractor,
         "features_extractor_kwargs": settings,

@@ -24,7 +24,7 @@ from sb3_latent.files import atomic_path
 from sb3_latent.frames import FrameSet
 from sb3_latent.presets import extractor_settings
 from sb3_latent.saliency import newest_pictures
-from sb3_latent.weights import differences
+from sb3_latent.weights import differences, plain
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -152,7 +152,7 @@ class _Trainer:
         self.n_steps = 0
         self.history: list[dict[str, float]] = []
         description = {**asdict(schedule), "settings": settings, "dataset": frames.fingerprint}
-        self.description: dict[str, Any] = json.loads(json.dumps(description, default=_plain))
+        self.description: dict[str, Any] = json.loads(json.dumps(description, default=plain))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -288,10 +288,3 @@ def _merged(preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         if name in settings:
             raise ValueError(f"{name}={settings[name]!r} means nothing before RL; drop it here and pass it to latent_kwargs.")
     return extractor_settings(preset, **settings)
-
-
-def _plain(value: object) -> object:
-    """What JSON does not know; a schedule by a name that another process gives it as well."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value) if isinstance(value, Path) else getattr(value, "__qualname__", type(value).__qualname__)

@@ -44,6 +44,14 @@ class WeightedLosses(nn.Module):
         """:return: labels whose coefficient is not 0; the others are not computed in training."""
         return [label for label, value in self._coefs.items() if value != 0]
 
+    def learns(self, label: str) -> bool:
+        """
+        :param label: of a loss.
+        :return: whether it is ever learned; a schedule may be 0 at present.
+        """
+        value = self._schedules[label]
+        return callable(value) or value != 0
+
     def set_progress_remaining(self, progress_remaining: float) -> None:
         """
         :param progress_remaining: 1 to 0; schedules are read here.

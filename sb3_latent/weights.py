@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch as th
@@ -27,7 +28,7 @@ def write_weights(path: str | Path, tensors: Mapping[str, th.Tensor], architectu
     """
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     # One entry, for safetensors writes several in random order and the same weights would make different files.
-    metadata = {FORMAT: json.dumps({"architecture": architecture, "checksum": _checksum(copies)})}
+    metadata = {FORMAT: json.dumps({"architecture": architecture, "checksum": _checksum(copies)}, default=plain)}
     with atomic_path(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(copies, metadata))
 
@@ -65,13 +66,23 @@ def differences(here: Any, there: Any, where: str = "") -> list[str]:
     :return: a line for each value that differs; empty if none does.
     """
     if not (isinstance(here, dict) and isinstance(there, dict)):
-        here = json.loads(json.dumps(here))
+        here = json.loads(json.dumps(here, default=plain))
         return [] if here == there else [f"{where} is {here!r} here and {there!r} in the file"]
     lines = []
     for key in dict.fromkeys([*here, *there]):
         name = f"{where}.{key}" if where else key
         lines += differences(here.get(key, "absent"), there.get(key, "absent"), name)
     return lines
+
+
+def plain(value: object) -> object:
+    """
+    :param value: what JSON does not know.
+    :return: numbers of numpy as Python's, paths as text; a schedule by a name that another process gives it as well.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def restore(path: str | Path, encoders: nn.Module, tasks: nn.Module) -> None:

@@ -1,16 +1,20 @@
 """Windows: the last frames and actions of an episode as one observation, and batches of them with what came next."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 
 from sb3_latent.checks import whole_number
+from sb3_latent.registry import unknown
 
 FRAMES, ACTIONS, MASK = "frames", "actions", "mask"
 """The keys of a window, see :func:`window_space`."""
+
+Reads = Literal["history", "latent"]
+"""What a network reads of a window: features of its frames and the actions between them, or the last state."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +157,13 @@ def _action_dim(action: spaces.Space[Any]) -> int:
             raise ValueError(
                 f"action space {describe(action)} is neither Box nor Discrete; wrap the environment so that it has one."
             )
+
+
+def check_reads(name: str, value: str) -> None:
+    """
+    :param name: of the argument.
+    :param value: its value.
+    :raises ValueError: if it is none of :data:`Reads`.
+    """
+    if value not in get_args(Reads):
+        raise ValueError(unknown(name, value, get_args(Reads)))

@@ -329,7 +329,9 @@ def test_pixel_pendulum_trains_latent_models_of_single_frames(
     arguments = ["--n-frames", "1", "--presets", preset, "--seeds", "0", "--steps", "12", "--every", "6", "--out", str(out)]
     run_main(pixel_pendulum, monkeypatch, *arguments)
     (row,) = json.loads(out.read_text())["results"]
-    assert row["preset"] == preset and [step for step, _ in row["curve"]] == [6, 12]
+    assert row["preset"] == preset and row["n_frames"] == 1 and [step for step, _ in row["curve"]] == [6, 12]
+    with pytest.raises(SystemExit):
+        run_main(pixel_pendulum, monkeypatch, "--n-frames", "3", *arguments[2:])
 
 
 def test_the_table_of_latent_models_is_that_of_the_results() -> None:

@@ -17,6 +17,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
 from sb3_latent import DynamicsExtractor, HistoryWrapper, LatentActorCriticPolicy, get_latent_model, latent_kwargs
+from sb3_latent.dynamics import ModelLosses
 
 T, Z1, Z2 = 4, 3, 5
 DYNAMICS = {
@@ -230,11 +231,11 @@ def test_jointly_rl_times_kappa_meets_the_losses(cls, kappa):
 
 
 @pytest.mark.parametrize("cls", [PPO, A2C])
-def test_by_default_the_model_steps_on_its_losses_alone_before_each_step_of_rl(cls):
+def test_by_default_the_model_steps_on_its_losses_alone_after_each_step_of_rl(cls):
     model = make(cls=cls, coefs=COEFS)
     steps, order = record(model)
     model.learn(16)
-    assert order == ["model", "policy"] * len(steps)
+    assert order == ["policy", "model"] * len(steps)
     for step in steps:
         formula = Formula(step)
         assert "rl" not in step and step["policy"] == {}, "no gradient of RL reaches the model"
@@ -316,7 +317,7 @@ def test_a_frozen_model_stands_still():
 
 
 def test_rollouts_and_prediction_compute_no_loss(monkeypatch):
-    monkeypatch.setattr(DynamicsExtractor, "training_loss", None)
+    monkeypatch.setattr(ModelLosses, "frame_losses", None)
     model = make()
     model.predict(model.env.reset())
     with pytest.raises(TypeError, match="NoneType"):

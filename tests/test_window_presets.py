@@ -7,7 +7,17 @@ from gymnasium import spaces
 from sb3_contrib import TQC
 from stable_baselines3 import SAC
 
-from sb3_latent import DynamicsExtractor, HistoryWrapper, latent_kwargs, list_dynamics, list_presets, sac_kwargs
+from sb3_latent import (
+    DynamicsExtractor,
+    HistoryWrapper,
+    SequenceReplayBuffer,
+    SLACPolicy,
+    latent_kwargs,
+    list_dynamics,
+    list_presets,
+    sac_kwargs,
+)
+from sb3_latent.presets import extractor_settings
 from sb3_latent.recipes import WINDOW_PRESETS
 from sb3_latent.windows import window_space
 
@@ -102,6 +112,12 @@ def test_overrides_replace_and_go_where_they_belong():
         ({"trunk": "slack"}, ValueError, ["'slack'", "did you mean 'slac'?"]),
         ({"loss": "gausian"}, ValueError, ["did you mean 'gaussian'?"]),
         ({"kappa": -1}, ValueError, ["kappa=-1"]),
+        ({"kappa": "auto"}, ValueError, ["kappa='auto'"]),
+        ({"init": "xavier"}, ValueError, ["did you mean 'xavier_uniform'?"]),
+        ({"coefs": {"recom": 1}}, ValueError, ["did you mean 'recon'?"]),
+        ({"coefs": {"recon": -1}}, ValueError, ["coefs['recon']=-1"]),
+        ({"coefs": 3}, TypeError, ["coefs must map"]),
+        ({"actor_reads": "histori"}, ValueError, ["did you mean 'history'?"]),
         ({"gradient_mode": "apart"}, ValueError, ["'apart'", "own_optimizer"]),
     ],
 )
@@ -124,3 +140,20 @@ def test_a_stock_policy_of_an_off_policy_algorithm_is_refused(algorithm):
     env = HistoryWrapper(gym.make("Pendulum-v1"), length=4)
     with pytest.raises(ValueError, match="SLACPolicy for SAC or SLACTQCPolicy for TQC"):
         algorithm("MultiInputPolicy", env, policy_kwargs=latent_kwargs("slac"), buffer_size=10)
+
+
+def test_the_likelihoods_deviation_goes_with_the_likelihood():
+    restated = latent_kwargs("rssm", loss="gaussian")["features_extractor_kwargs"]
+    assert restated["loss_kwargs"] == {"std": 1.0}
+
+
+def test_presets_of_windows_have_no_extractor_of_single_observations():
+    with pytest.raises(ValueError, match="preset 'slac' encodes windows"):
+        extractor_settings("slac")
+
+
+def test_a_preset_leaves_no_room_for_arguments_of_its_extractor():
+    env = HistoryWrapper(gym.make("Pendulum-v1"), length=4)
+    kwargs = {"preset": "rssm", "features_extractor_kwargs": {"kappa": 0}}
+    with pytest.raises(TypeError, match="features_extractor_kwargs means nothing beside preset"):
+        SAC(SLACPolicy, env, replay_buffer_class=SequenceReplayBuffer, policy_kwargs=kwargs, buffer_size=10)

@@ -59,7 +59,9 @@ class SequenceReplayBuffer(FrameReplayBuffer):
         handle_timeout_termination: bool = True,
         path: str | Path | None = None,
     ) -> None:
-        window_spec(observation_space)
+        spec = window_spec(observation_space)
+        if path is not None and spec.scale == 1:
+            raise ValueError(f"path={str(path)!r}: frames of shape {spec.frame_shape} are no images of bytes; drop path.")
         if not isinstance(action_space, spaces.Box):
             raise ValueError(
                 f"SequenceReplayBuffer: the action space {describe(action_space)} is no Box; use an algorithm of continuous "

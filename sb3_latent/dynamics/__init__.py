@@ -3,7 +3,7 @@
 from sb3_latent.dynamics.beliefs import Categoricals, DiagonalGaussian, Family
 from sb3_latent.dynamics.dynamics import DYNAMICS, Dynamics, Step, Trajectory
 from sb3_latent.dynamics.latent_model import LatentModel, make_latent_model
-from sb3_latent.dynamics.model_losses import OF_WINDOWS, ModelLosses
+from sb3_latent.dynamics.model_losses import OF_WINDOWS, ModelLosses, check_coefs
 from sb3_latent.dynamics.rssm import CategoricalRecurrentDynamics, GaussianRecurrentDynamics, RecurrentDynamics
 from sb3_latent.dynamics.slac import (
     FilteringDynamics,
@@ -37,5 +37,6 @@ __all__ = [
     "VaeDynamics",
     "WindowCode",
     "WindowEncoder",
+    "check_coefs",
     "make_latent_model",
 ]

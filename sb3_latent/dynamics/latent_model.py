@@ -97,7 +97,7 @@ class LatentModel(nn.Module):
         :param states: (..., state_dim).
         :return: (...), the probability that the episode goes on from there; 1 where the model does not learn it.
         """
-        if "continuation" not in self.tasks.active:
+        if not self.tasks.learns("continuation"):
             return th.ones_like(states[..., 0])
         logits: th.Tensor = self.tasks.continuation(states)
         return logits.squeeze(-1).sigmoid()

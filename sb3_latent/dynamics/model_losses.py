@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sb3_latent.dynamics.beliefs import LeakyReLU, Perceptron
 from sb3_latent.dynamics.dynamics import Trajectory
 from sb3_latent.dynamics.window_encoder import WindowEncoder, in_chunks
+from sb3_latent.hook import coefficient
 from sb3_latent.nn import LIKELIHOODS
 from sb3_latent.registry import unknown
 from sb3_latent.types import Coefficient
@@ -51,11 +52,7 @@ class ModelLosses(WeightedLosses):
         hidden: int,
     ) -> None:
         super().__init__()
-        if not isinstance(coefs, Mapping):
-            raise TypeError(f"coefs must map losses to coefficients, e.g. {{'reward': 0.1}}, not {coefs!r}.")
-        for label in coefs:
-            if label not in LOSSES:
-                raise ValueError(unknown("coefficient", label, LOSSES))
+        check_coefs(coefs)
         state_dim, action_dim = encoders.dynamics.state_dim, encoders.spec.action_dim
         self.likelihood = LIKELIHOODS.make(loss, kwargs=loss_kwargs)
         self.decoder = encoders.trunk.make_decoder(state_dim)
@@ -121,6 +118,20 @@ class ModelLosses(WeightedLosses):
             logits = self.continuation(states[:, 1:]).squeeze(-1)
             losses["continuation"] = _total(F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none"), mask)
         return losses
+
+
+def check_coefs(coefs: Mapping[str, Coefficient]) -> None:
+    """
+    :param coefs: coefficients by label.
+    :raises TypeError: if they are no mapping, or one is of the wrong kind.
+    :raises ValueError: if a label is unknown, or one is negative or infinite.
+    """
+    if not isinstance(coefs, Mapping):
+        raise TypeError(f"coefs must map losses to coefficients, e.g. {{'reward': 0.1}}, not {coefs!r}.")
+    for label, value in coefs.items():
+        if label not in LOSSES:
+            raise ValueError(unknown("coefficient", label, LOSSES))
+        coefficient(f"coefs[{label!r}]", value, 1.0)
 
 
 def _total(steps: th.Tensor, mask: th.Tensor) -> th.Tensor:

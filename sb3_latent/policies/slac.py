@@ -22,11 +22,11 @@ from sb3_latent.buffers import SequenceReplayBuffer
 from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.link import calling_algorithms
 from sb3_latent.nn import INITIALIZATIONS
-from sb3_latent.policies.window_reader import ModelLearner, Reads, WindowReader, check_reads
+from sb3_latent.policies.window_reader import ModelLearner, WindowReader
 from sb3_latent.presets import WINDOW_POLICY_SETTINGS, latent_kwargs
 from sb3_latent.recipes import WINDOW_PRESETS
 from sb3_latent.registry import unknown
-from sb3_latent.windows import WindowBatch
+from sb3_latent.windows import Reads, WindowBatch, check_reads
 
 _NAMES = f"use latent_kwargs() of {', '.join(WINDOW_PRESETS)}, or LatentSACPolicy for those of single observations"
 
@@ -197,6 +197,8 @@ class LatentModelPolicy(BasePolicy):
     def _of_preset(self, preset: str, kwargs: dict[str, Any]) -> dict[str, Any]:
         if preset not in WINDOW_PRESETS:
             raise ValueError(f"preset {preset!r} has no latent model of windows; {_NAMES}.")
+        if "features_extractor_kwargs" in kwargs:
+            raise TypeError("features_extractor_kwargs means nothing beside preset; write its entries beside it as well.")
         of_policy = inspect.signature(super().__init__).parameters
         settings = {name: value for name, value in kwargs.items() if name not in of_policy}
         return {**latent_kwargs(preset, **settings), **{name: kwargs[name] for name in kwargs if name in of_policy}}

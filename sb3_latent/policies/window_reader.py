@@ -1,6 +1,6 @@
 """What actor and critic read of windows, and the one pass of the latent model that it comes from."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch as th
@@ -10,11 +10,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_latent.checks import whole_number
 from sb3_latent.dynamics_extractor import DynamicsExtractor
-from sb3_latent.registry import unknown
 from sb3_latent.types import Observations
-from sb3_latent.windows import ACTIONS, FRAMES, WindowBatch, WindowObservations
-
-Reads = Literal["history", "latent"]
+from sb3_latent.windows import ACTIONS, FRAMES, Reads, WindowBatch, WindowObservations
 
 
 class Belief(NamedTuple):
@@ -66,7 +63,10 @@ class ModelLearner:
 
         :param batch: windows, all of which it learns from.
         :raises FloatingPointError: names a loss that is not finite.
+        :raises ValueError: if the model is frozen.
         """
+        if self.extractor.frozen:
+            raise ValueError("the model is frozen and learns nothing; set frozen=False, or leave it as it is.")
         self._observe(batch, len(batch.terminals))
 
     def _observe(self, batch: WindowBatch, n_learning: int) -> Belief:
@@ -159,15 +159,8 @@ def batch_of(observations: Observations) -> tuple[WindowBatch, int]:
     :raises ValueError: if the buffer is no SequenceReplayBuffer.
     """
     if not isinstance(observations, WindowObservations):
-        raise ValueError("these windows carry no batch to learn a model from; pass replay_buffer_class=SequenceReplayBuffer.")
+        raise ValueError(
+            "these windows carry no batch to learn a model from; pass replay_buffer_class=SequenceReplayBuffer, or "
+            "call policy.set_training_mode(False) to ask outside of training."
+        )
     return observations.batch, int(observations.is_next)
-
-
-def check_reads(name: str, value: str) -> None:
-    """
-    :param name: of the argument.
-    :param value: its value.
-    :raises ValueError: if it is none of :data:`Reads`.
-    """
-    if value not in get_args(Reads):
-        raise ValueError(unknown(name, value, get_args(Reads)))

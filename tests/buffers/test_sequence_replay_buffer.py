@@ -507,7 +507,10 @@ def test_after_a_callback_stopped_training_it_goes_on_as_the_error_says():
         (dict(buffer_size=0), "buffer_size=0 must be"),
         (dict(n_envs=0), "n_envs=0 must be"),
         (dict(path=__file__), "is a file; pass the folder"),
-        (dict(path="x", observation_space=window_space(SPACES["vector"], ACTIONS, 4)), "path='x': Dict.* holds no image"),
+        (
+            dict(path="x", observation_space=window_space(SPACES["vector"], ACTIONS, 4)),
+            "path='x': frames of shape .* are no images of bytes",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, message):

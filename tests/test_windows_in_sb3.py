@@ -1,6 +1,7 @@
-"""Encoder files and schedules hold for encoders of windows as for those of single observations."""
+"""Files, schedules and training modes hold for encoders of windows as for those of single observations."""
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import PPO, SAC
@@ -15,7 +16,7 @@ from sb3_latent import (
     load_encoder,
     save_encoder,
 )
-from sb3_latent.callbacks import EncoderScheduleCallback, LatentMetricsCallback
+from sb3_latent.callbacks import EncoderScheduleCallback, LatentMetricsCallback, ModelPretrainCallback
 
 SMALL = {"dynamics_kwargs": {"z1_dim": 2, "z2_dim": 3, "hidden": (8,)}, "trunk_kwargs": {"net_arch": (8,)}, "hidden": 8}
 
@@ -97,3 +98,45 @@ def test_metrics_look_at_the_last_state():
     callback._look_now()
     assert {"latent/active_units", "latent/effective_rank", "auxiliary/recon", "auxiliary/reward"} <= set(seen)
     assert 1 <= seen["latent/effective_rank"] <= 5 and "latent/kl_sum" not in seen
+
+
+@pytest.mark.parametrize("ask", ["predict_values", "get_distribution"])
+@pytest.mark.parametrize("after", [False, True])
+def test_asking_the_policy_moves_nothing_even_in_training_mode(ask, after):
+    """SB3 leaves a policy of PPO in training mode after ``learn``."""
+    model = ppo()
+    if after:
+        model.learn(16)
+    model.policy.set_training_mode(True)
+    before = weights(model)
+    observations, _ = model.policy.obs_to_tensor(model.env.reset())
+    getattr(model.policy, ask)(observations)
+    assert same(weights(model), before) == set(before)
+
+
+def test_a_frozen_model_is_not_pretrained_either():
+    model = slac(frozen=True)
+    with pytest.raises(ValueError, match="the model is frozen"):
+        model.learn(12, callback=ModelPretrainCallback(2))
+    model.learn(12)
+    samples = model.replay_buffer.sample(4)
+    with pytest.raises(ValueError, match="the model is frozen"):
+        model.policy.update_model(samples.observations.batch)
+
+
+def test_a_head_on_a_schedule_answers_wherever_the_schedule_is():
+    model = slac(coefs={"continuation": lambda remaining: 1 - remaining})
+    states = th.randn(5, get_latent_model(model).state_dim)
+    assert not th.equal(get_latent_model(model).continuation(states), th.ones(5))
+    assert th.equal(get_latent_model(slac()).continuation(states), th.ones(5))
+
+
+def test_numbers_of_numpy_are_written_and_read(tmp_path):
+    made = ppo()
+    numbers = {"dynamics_kwargs": {"z1_dim": np.int64(2), "z2_dim": np.int64(3), "hidden": (np.int64(8),)}}
+    kwargs = latent_kwargs("slac", **{**SMALL, **numbers, "hidden": np.int64(8)})
+    model = PPO("MultiInputPolicy", windows(), policy_kwargs=kwargs, n_steps=16, batch_size=8, device="cpu")
+    path = save_encoder(model, tmp_path / "model.safetensors")
+    load_encoder(made, path)
+    load_encoder(model, path)
+    assert same(weights(made), weights(model)) == set(weights(model))
