@@ -3,6 +3,7 @@
 from sb3_latent.callbacks.catch_up import CatchUpCallback
 from sb3_latent.callbacks.checkpoint import CrashSafeCheckpointCallback
 from sb3_latent.callbacks.dream import DreamCallback
+from sb3_latent.callbacks.encoder_pretrain import EncoderPretrainCallback
 from sb3_latent.callbacks.encoder_schedule import EncoderScheduleCallback
 from sb3_latent.callbacks.kl_constraint import KLConstraintCallback
 from sb3_latent.callbacks.metrics import LatentMetricsCallback
@@ -14,6 +15,7 @@ __all__ = [
     "CatchUpCallback",
     "CrashSafeCheckpointCallback",
     "DreamCallback",
+    "EncoderPretrainCallback",
     "EncoderScheduleCallback",
     "JacobianSaliencyCallback",
     "KLConstraintCallback",

@@ -11,7 +11,7 @@ from sb3_latent.dynamics import DYNAMICS, check_coefs
 from sb3_latent.dynamics_extractor import DynamicsExtractor, check_window_settings
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.hook import check_gradient_mode, coefficient, fixed_kappa
-from sb3_latent.nn import HEADS, INITIALIZATIONS, LIKELIHOODS, TRUNKS
+from sb3_latent.nn import HEADS, INITIALIZATIONS, LIKELIHOODS, TRUNKS, ObservationEncoder
 from sb3_latent.recipes import POLICY_PRESETS, PPO_PRESETS, PRESETS, SAC_PRESETS, WINDOW_POLICY, WINDOW_PRESETS
 from sb3_latent.registry import unknown
 from sb3_latent.sharing import Sharing
@@ -20,6 +20,9 @@ from sb3_latent.windows import check_reads
 
 SETTINGS = [key for key in inspect.signature(LatentExtractor).parameters if key != "observation_space"]
 """Names of the settings of a preset."""
+
+ENCODER_SETTINGS = [key for key in inspect.signature(ObservationEncoder).parameters if key != "space"]
+"""Names of those settings that say what the encoder is."""
 
 POLICY_SETTINGS = [*(field.name for field in fields(Sharing)), "optimizers", "init", "log_std_bounds"]
 """Names of settings that belong to ``LatentSACPolicy`` and its like."""

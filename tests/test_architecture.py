@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 # A module imports only from its own layer and those above it.
 LAYERS = (
-    ("types", "checks", "registry", "images", "files", "sharing", "windows"),
+    ("types", "checks", "registry", "search", "images", "files", "sharing", "windows"),
     ("buffers",),
     ("losses",),
     ("nn",),
@@ -40,9 +40,12 @@ LAYERS = (
         "dream_env",
         "dreams",
         "videos",
+        "signals",
     ),
     ("callbacks",),
     ("zoo_configs",),
+    ("tuning",),
+    ("zoo", "cli"),
 )
 DEPTH = {area: depth for depth, layer in enumerate(LAYERS) for area in layer}
 MAX_FUNCTION_LINES = 60

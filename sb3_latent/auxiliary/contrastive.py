@@ -1,11 +1,14 @@
 """Tell a frame from the others of its batch."""
 
+from typing import ClassVar
+
 import torch as th
 from torch import nn
 
 from sb3_latent import losses
 from sb3_latent.auxiliary.task import TASKS, AuxiliaryTask
 from sb3_latent.nn import Encoder
+from sb3_latent.search import Float, SearchSpace
 from sb3_latent.types import Latent
 
 
@@ -20,6 +23,8 @@ class ContrastiveTask(AuxiliaryTask):
     """
 
     contrasts = True
+    search_space: ClassVar[SearchSpace] = {}
+    coef_range = Float(0.03, 30.0, log=True)
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)

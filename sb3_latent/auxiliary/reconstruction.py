@@ -1,6 +1,6 @@
 """Reconstruct the frame."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch as th
 
@@ -8,6 +8,7 @@ from sb3_latent import losses
 from sb3_latent.auxiliary.task import TASKS, AuxiliaryTask
 from sb3_latent.checks import whole_number
 from sb3_latent.nn import LIKELIHOODS, Bernoulli, Encoder
+from sb3_latent.search import SearchSpace
 from sb3_latent.types import Latent
 
 
@@ -24,6 +25,8 @@ class ReconstructionTask(AuxiliaryTask):
     :raises ValueError: if the loss is unknown, or is Bernoulli on something other than an image in [0, 1], or the bits are
         not between 1 and 8 or asked of a vector.
     """
+
+    search_space: ClassVar[SearchSpace] = {}
 
     def __init__(self, encoder: Encoder, loss: str = "squared_error", bits: int | None = None, **loss_kwargs: Any) -> None:
         super().__init__(encoder)

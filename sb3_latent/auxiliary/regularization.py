@@ -1,10 +1,13 @@
 """Keep the latent in shape."""
 
+from typing import ClassVar
+
 import torch as th
 
 from sb3_latent import losses
 from sb3_latent.auxiliary.task import TASKS, AuxiliaryTask
 from sb3_latent.nn import Encoder
+from sb3_latent.search import Choice, Float, SearchSpace
 from sb3_latent.types import Latent
 
 
@@ -18,6 +21,9 @@ class KLTask(AuxiliaryTask):
     :param free_bits: floor in nats under each dimension's KL (Kingma et al. 2016, arXiv:1606.04934); 0 is off.
     :raises ValueError: if the head is deterministic or the floor negative.
     """
+
+    search_space: ClassVar[SearchSpace] = {"free_bits": Choice((0.0, 0.05, 0.2))}
+    coef_range = None
 
     def __init__(self, encoder: Encoder, free_bits: float = 0.0) -> None:
         super().__init__(encoder)
@@ -44,6 +50,9 @@ class LatentL2Task(AuxiliaryTask):
 
     :param encoder: the encoder it trains.
     """
+
+    search_space: ClassVar[SearchSpace] = {}
+    coef_range = Float(1e-8, 1e-4, log=True)
 
     def default_coef(self, beta: float) -> float:
         """:return: 1e-6, the ``decoder_latent_lambda`` of SAC+AE's ``train.py``."""

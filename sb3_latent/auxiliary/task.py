@@ -8,6 +8,7 @@ from torch import nn
 
 from sb3_latent.nn import Encoder
 from sb3_latent.registry import Registry
+from sb3_latent.search import Float, SearchSpace
 from sb3_latent.types import Latent
 
 
@@ -20,6 +21,12 @@ class AuxiliaryTask(nn.Module, ABC):
 
     contrasts: ClassVar[bool] = False
     """Whether :meth:`forward` takes a fourth argument: (B, latent_dim), other views of the frames by a momentum encoder."""
+
+    search_space: ClassVar[SearchSpace] = {}
+    """Arguments of the constructor that tuning may vary."""
+
+    coef_range: ClassVar[Float | None] = Float(1e-5, 1e-2, log=True)
+    """Coefficients to search: around 1 / number of features of a frame, from 30 to 200 pixels a side. None: ``beta`` is."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

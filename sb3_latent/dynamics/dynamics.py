@@ -1,13 +1,14 @@
 """What a latent dynamics model is: a state that frames correct and actions move."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch as th
 from torch import nn
 
 from sb3_latent.dynamics.beliefs import Family
 from sb3_latent.registry import Registry
+from sb3_latent.search import SearchSpace
 
 
 class Step(NamedTuple):
@@ -47,6 +48,9 @@ class Dynamics(nn.Module, ABC):
     :param state_dim: length of a state.
     :param family: of the beliefs whose divergence is the model's KL.
     """
+
+    search_space: ClassVar[SearchSpace] = {}
+    """Arguments of the constructor that tuning may vary."""
 
     def __init__(self, features_dim: int, action_dim: int, state_dim: int, family: Family) -> None:
         super().__init__()

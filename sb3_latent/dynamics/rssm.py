@@ -1,5 +1,7 @@
 """Recurrent state-space models: PlaNet's and Dreamer's."""
 
+from typing import ClassVar
+
 import torch as th
 from torch import nn
 from torch.nn import functional as F
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 from sb3_latent.checks import whole_number
 from sb3_latent.dynamics.beliefs import Categoricals, DiagonalGaussian, Family, Perceptron
 from sb3_latent.dynamics.dynamics import DYNAMICS, Dynamics, Step, Trajectory
+from sb3_latent.search import Choice, SearchSpace
 
 
 class RecurrentDynamics(Dynamics):
@@ -98,6 +101,12 @@ class GaussianRecurrentDynamics(RecurrentDynamics):
     :param min_std: added to standard deviations.
     """
 
+    search_space: ClassVar[SearchSpace] = {
+        "h_dim": Choice((100, 200, 400)),
+        "z_dim": Choice((16, 30, 64)),
+        "free_nats": Choice((0.0, 1.0, 3.0)),
+    }
+
     def __init__(
         self,
         features_dim: int,
@@ -131,6 +140,14 @@ class CategoricalRecurrentDynamics(RecurrentDynamics):
     :param relaxation: see :class:`Categoricals`.
     :param temperature: see :class:`Categoricals`.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "h_dim": Choice((100, 200, 400)),
+        "n_groups": Choice((16, 32)),
+        "n_classes": Choice((16, 32)),
+        "free_nats": Choice((0.0, 1.0)),
+        "balance": Choice((0.5, 0.8)),
+    }
 
     def __init__(
         self,

@@ -1,15 +1,21 @@
 """The latent variable model of SLAC and those that its figure 6 compares it with."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch as th
 
 from sb3_latent.checks import whole_number
 from sb3_latent.dynamics.beliefs import DiagonalGaussian, LeakyReLU, Perceptron
 from sb3_latent.dynamics.dynamics import DYNAMICS, Dynamics, Step, Trajectory
+from sb3_latent.search import Choice, SearchSpace
 
 MIN_STD = 1e-5
 """Authors' ``model_distribution_network.py``, ``MultivariateNormalDiag``."""
+
+
+_ONE_LATENT: SearchSpace = {"z_dim": Choice((64, 128, 256))}
+_TWO_LATENTS: SearchSpace = {"z1_dim": Choice((16, 32, 64)), "z2_dim": Choice((128, 256))}
 
 
 @DYNAMICS.register("slac")
@@ -30,6 +36,7 @@ class SlacDynamics(Dynamics):
     """
 
     is_mixed = False
+    search_space: ClassVar[SearchSpace] = _TWO_LATENTS
 
     def __init__(
         self, features_dim: int, action_dim: int, z1_dim: int = 32, z2_dim: int = 256, hidden: Sequence[int] = (256, 256)
@@ -87,6 +94,8 @@ class FilteringDynamics(Dynamics):
     :raises ValueError: if the length is no positive integer.
     """
 
+    search_space: ClassVar[SearchSpace] = _ONE_LATENT
+
     def __init__(
         self,
         features_dim: int,
@@ -140,6 +149,8 @@ class VaeDynamics(Timeless):
     :raises ValueError: if the length is no positive integer.
     """
 
+    search_space: ClassVar[SearchSpace] = _ONE_LATENT
+
     def __init__(self, features_dim: int, action_dim: int, z_dim: int = 256, hidden: Sequence[int] = (256, 256)) -> None:
         belief = DiagonalGaussian(whole_number("z_dim", z_dim), MIN_STD)
         super().__init__(features_dim, action_dim, z_dim, belief)
@@ -164,6 +175,8 @@ class NontemporalDynamics(Timeless):
     :param hidden: as for :class:`SlacDynamics`.
     :raises ValueError: if a length is no positive integer.
     """
+
+    search_space: ClassVar[SearchSpace] = _TWO_LATENTS
 
     def __init__(
         self, features_dim: int, action_dim: int, z1_dim: int = 32, z2_dim: int = 256, hidden: Sequence[int] = (256, 256)

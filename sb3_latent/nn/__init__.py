@@ -9,7 +9,7 @@ from sb3_latent.nn.initialization import INITIALIZATIONS
 from sb3_latent.nn.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, SquaredError
 from sb3_latent.nn.mlp import FlattenTrunk, MlpTrunk
 from sb3_latent.nn.observation_encoder import ObservationEncoder, ObservationHeads
-from sb3_latent.nn.trunk import TRUNKS, Trunk
+from sb3_latent.nn.trunk import TRUNKS, Trunk, list_image_trunks
 from sb3_latent.nn.world_model import DreamerTrunk, SlacTrunk
 
 __all__ = [
@@ -43,4 +43,5 @@ __all__ = [
     "SlacTrunk",
     "SquaredError",
     "Trunk",
+    "list_image_trunks",
 ]

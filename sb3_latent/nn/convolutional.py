@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch as th
 from torch import nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sb3_latent.checks import whole_number
 from sb3_latent.nn.trunk import TRUNKS, Trunk, require_image
+from sb3_latent.search import Choice, Int, SearchSpace
 
 
 class ConvLayer(NamedTuple):
@@ -185,6 +186,8 @@ class NatureTrunk(ConvTrunk):
     :raises ValueError: if the frame is no image of that size.
     """
 
+    search_space: ClassVar[SearchSpace] = {"hidden_dim": Choice((256, 512, 1024))}
+
     def __init__(self, frame_shape: tuple[int, ...], hidden_dim: int = 512) -> None:
         require_image(frame_shape, "nature")
         super().__init__(frame_shape, (ConvLayer(32, 8, 4), ConvLayer(64, 4, 2), ConvLayer(64, 3, 1)), hidden_dim, smallest=36)
@@ -202,6 +205,8 @@ class Seed84Trunk(ConvTrunk):
     :param hidden_dim: width of the linear layer.
     :raises ValueError: if the frame is no image of that size.
     """
+
+    search_space: ClassVar[SearchSpace] = {"hidden_dim": Choice((256, 512, 1024))}
 
     def __init__(self, frame_shape: tuple[int, ...], channels: tuple[int, int] = (32, 64), hidden_dim: int = 512) -> None:
         require_image(frame_shape, "seed84")
@@ -224,6 +229,8 @@ class DmcTrunk(ConvTrunk):
     :param channels: of each convolution; 32 in ``train.py``.
     :raises ValueError: if the frame is no image of that size, or the layers reduce it to nothing.
     """
+
+    search_space: ClassVar[SearchSpace] = {"n_layers": Int(2, 6), "channels": Choice((16, 32, 64))}
 
     def __init__(self, frame_shape: tuple[int, ...], n_layers: int = 4, channels: int = 32) -> None:
         require_image(frame_shape, "dmc")

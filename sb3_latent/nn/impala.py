@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch as th
 from torch import nn
 
 from sb3_latent.nn.trunk import TRUNKS, Trunk, require_image
+from sb3_latent.search import Choice, Layers, SearchSpace
 
 
 class ResidualBlock(nn.Module):
@@ -47,6 +49,11 @@ class ImpalaTrunk(Trunk):
     :param hidden_dim: width of the linear layer.
     :raises ValueError: if the frame is no image of that size.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "channels": Layers(((16, 32, 32), (32, 64, 64))),
+        "hidden_dim": Choice((256, 512)),
+    }
 
     def __init__(self, frame_shape: tuple[int, ...], channels: Sequence[int] = (16, 32, 32), hidden_dim: int = 256) -> None:
         require_image(frame_shape, "impala")

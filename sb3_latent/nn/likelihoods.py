@@ -2,16 +2,21 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch as th
 from torch import nn
 
 from sb3_latent import losses
 from sb3_latent.registry import Registry
+from sb3_latent.search import Float, SearchSpace
 
 
 class Likelihood(nn.Module, ABC):
     """Turns the unbounded output of a decoder into a loss and into a reconstruction."""
+
+    search_space: ClassVar[SearchSpace] = {}
+    """Arguments of the constructor that tuning may vary."""
 
     @abstractmethod
     def forward(self, output: th.Tensor, target: th.Tensor) -> th.Tensor:
@@ -61,6 +66,8 @@ class Gaussian(Likelihood):
         section 3.1).
     :raises ValueError: if ``std`` is not positive.
     """
+
+    search_space: ClassVar[SearchSpace] = {"std": Float(0.03, 1.0, log=True)}
 
     log_std: th.Tensor
 

@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch as th
 from torch import nn
 
 from sb3_latent.nn.trunk import TRUNKS, Trunk
+from sb3_latent.search import Layers, SearchSpace
 
 
 @TRUNKS.register("mlp")
@@ -19,6 +21,8 @@ class MlpTrunk(Trunk):
     :param net_arch: width of each layer; the default is SB3's for off-policy critics.
     :raises ValueError: if there is no layer.
     """
+
+    search_space: ClassVar[SearchSpace] = {"net_arch": Layers(((128, 128), (256, 256), (400, 300)))}
 
     def __init__(self, frame_shape: tuple[int, ...], net_arch: Sequence[int] = (256, 256)) -> None:
         if not net_arch:
@@ -44,6 +48,8 @@ class FlattenTrunk(Trunk):
 
     :param frame_shape: (n,) or (C, H, W).
     """
+
+    search_space: ClassVar[SearchSpace] = {}
 
     def __init__(self, frame_shape: tuple[int, ...]) -> None:
         super().__init__(frame_shape, math.prod(frame_shape))

@@ -1,11 +1,13 @@
 """What a trunk is: the body of an encoder, and the decoder that mirrors it."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch as th
 from torch import nn
 
 from sb3_latent.registry import Registry
+from sb3_latent.search import SearchSpace
 
 SMALLEST_IMAGE = 32
 
@@ -17,6 +19,9 @@ class Trunk(nn.Module, ABC):
     :param frame_shape: (C, H, W) of an image in [0, 1], or (n,) of a vector.
     :param out_dim: length of the hidden features.
     """
+
+    search_space: ClassVar[SearchSpace] = {}
+    """Arguments of the constructor that tuning may vary."""
 
     def __init__(self, frame_shape: tuple[int, ...], out_dim: int) -> None:
         super().__init__()
@@ -41,6 +46,23 @@ class Trunk(nn.Module, ABC):
 
 
 TRUNKS: Registry[Trunk] = Registry("trunk", Trunk)
+
+
+def list_image_trunks(frame_shape: tuple[int, ...]) -> list[str]:
+    """
+    :param frame_shape: (C, H, W).
+    :return: names of trunks that are made for images and take those of this size.
+    """
+    return [name for name in TRUNKS.names() if _takes(name, frame_shape) and not _takes(name, (1,))]
+
+
+def _takes(name: str, frame_shape: tuple[int, ...]) -> bool:
+    try:
+        with th.device("meta"):
+            TRUNKS.make(name, frame_shape, kwargs={})
+    except ValueError:
+        return False
+    return True
 
 
 def require_image(frame_shape: tuple[int, ...], trunk: str) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import ClassVar
 
 import torch as th
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from sb3_latent.checks import whole_number
 from sb3_latent.nn.convolutional import ChannelsLast, ConvLayer, ConvTrunk, crop, margin_to
 from sb3_latent.nn.trunk import TRUNKS, require_image
+from sb3_latent.search import Choice, SearchSpace
 
 
 class PointConvTranspose2d(nn.ConvTranspose2d):
@@ -37,6 +39,8 @@ class WorldModelTrunk(ConvTrunk):
     The convolutions hold channels last in memory: forward takes 0.55 to 0.7 of the time on a CPU, forward and backward 0.65
     to 0.75 (288 frames of 3x64x64, one and two threads). The features keep the order (C, H, W).
     """
+
+    search_space: ClassVar[SearchSpace] = {"depth": Choice((16, 32, 48))}
 
     def forward(self, frames: th.Tensor) -> th.Tensor:
         return super().forward(frames.contiguous(memory_format=th.channels_last))

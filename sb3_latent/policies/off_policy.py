@@ -10,19 +10,20 @@ from gymnasium import spaces
 from sb3_contrib import TQC
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.extractor import LatentExtractor
-from sb3_latent.link import calling_algorithms, is_being_loaded
+from sb3_latent.link import is_being_loaded
 from sb3_latent.nn import INITIALIZATIONS, ObservationHeads
+from sb3_latent.policies.algorithms import AlgorithmPolicy
+from sb3_latent.policies.named_classes import with_classes
 from sb3_latent.policies.networks import Reader, SharingActor, SharingCritic, SharingNetwork, TanhSquash
 from sb3_latent.policies.parts import Parts
 from sb3_latent.policies.shared_encoder import SharedEncoder
-from sb3_latent.presets import POLICY_SETTINGS, SETTINGS, check_policy_settings, latent_kwargs
+from sb3_latent.presets import ENCODER_SETTINGS, POLICY_SETTINGS, SETTINGS, check_policy_settings, latent_kwargs
 from sb3_latent.registry import unknown
 from sb3_latent.sharing import Sharing
 from sb3_latent.tasks import forked_rng
@@ -30,7 +31,7 @@ from sb3_latent.tasks import forked_rng
 T = TypeVar("T", bound=nn.Module)
 
 
-class SharedEncoderPolicy(BasePolicy):
+class SharedEncoderPolicy(AlgorithmPolicy):
     """
     Mixin in front of an SB3 policy with an actor and a critic: one :class:`LatentExtractor` for both.
 
@@ -42,7 +43,8 @@ class SharedEncoderPolicy(BasePolicy):
     :param lr_schedule: learning rate of every part that has none of its own.
     :param preset: a name from ``list_presets()``, for YAML; its settings may stand beside it. None takes ``latent_kwargs``'s
         result, as ``policy_kwargs`` of a script gives it.
-    :param kwargs: the settings of :class:`Sharing`, arguments of SB3's policy, and
+    :param kwargs: the settings of :class:`Sharing`, arguments of SB3's policy (``activation_fn`` and ``optimizer_class`` may
+        be names, e.g. ``"relu"``, or dotted paths), and
 
         ``optimizers``: arguments of the optimizer for ``"critic"``, ``"encoder"``, ``"decoder"``, ``"actor"`` and
         ``"ent_coef"``; ``lr`` may be a schedule;
@@ -55,7 +57,6 @@ class SharedEncoderPolicy(BasePolicy):
     :raises TypeError: if an argument is unknown.
     """
 
-    algorithm_class: ClassVar[type[BaseAlgorithm]]
     actor_class: ClassVar[type[SharingActor]]
     critic_class: ClassVar[type[SharingCritic]]
 
@@ -77,8 +78,7 @@ class SharedEncoderPolicy(BasePolicy):
         **kwargs: Any,
     ) -> None:
         self._check_algorithm()
-        _check_extractor(type(self).__name__, kwargs.get("features_extractor_class", LatentExtractor))
-        given = dict(kwargs)
+        given = with_classes(kwargs)
         known = {*inspect.signature(super().__init__).parameters, *POLICY_SETTINGS, "preset"}
         if preset is not None:
             if "features_extractor_kwargs" in given:
@@ -86,6 +86,7 @@ class SharedEncoderPolicy(BasePolicy):
             known |= set(SETTINGS)
             settings = {name: given.pop(name) for name in list(given) if name in (*SETTINGS, *POLICY_SETTINGS)}
             given = {**latent_kwargs(preset, **settings), **given}
+        _check_extractor(type(self).__name__, given.get("features_extractor_class", LatentExtractor))
         for name in given:
             if name not in known:
                 raise TypeError(unknown(f"argument of {type(self).__name__}:", name, known))
@@ -172,14 +173,6 @@ class SharedEncoderPolicy(BasePolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self._arguments}
 
-    def _check_algorithm(self) -> None:
-        algorithm = next(calling_algorithms(), None)
-        if algorithm is not None and not isinstance(algorithm, self.algorithm_class):
-            raise ValueError(
-                f"{type(self).__name__} is for {self.algorithm_class.__name__}, not {type(algorithm).__name__}; there are "
-                "LatentSACPolicy, LatentTQCPolicy, LatentTD3Policy (and DDPG), LatentActorCriticPolicy (PPO, A2C, TRPO)."
-            )
-
     def _check_sharing(self, sharing: Sharing) -> None:
         """What the algorithm cannot do."""
 
@@ -196,8 +189,7 @@ class SharedEncoderPolicy(BasePolicy):
         return extractor
 
     def _make_target_extractor(self) -> LatentExtractor:
-        of_encoder = ("latent_dim", "trunk", "trunk_kwargs", "head", "head_kwargs", "per_frame", "n_frames")
-        kwargs = {name: value for name, value in self.features_extractor_kwargs.items() if name in of_encoder}
+        kwargs = {name: value for name, value in self.features_extractor_kwargs.items() if name in ENCODER_SETTINGS}
         target = LatentExtractor(self.observation_space, **kwargs)
         target.encoders.load_state_dict(self.features_extractor.encoders.state_dict())
         return target.eval()

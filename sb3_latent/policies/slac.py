@@ -9,9 +9,8 @@ from sb3_contrib.tqc.policies import Actor as TQCActor
 from sb3_contrib.tqc.policies import Critic as TQCCritic
 from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3 import SAC
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
@@ -22,8 +21,10 @@ from sb3_latent.buffers import SequenceReplayBuffer
 from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.link import calling_algorithms
 from sb3_latent.nn import INITIALIZATIONS
+from sb3_latent.policies.algorithms import AlgorithmPolicy
+from sb3_latent.policies.named_classes import with_classes
 from sb3_latent.policies.window_reader import ModelLearner, WindowReader
-from sb3_latent.presets import WINDOW_POLICY_SETTINGS, latent_kwargs
+from sb3_latent.presets import WINDOW_POLICY_SETTINGS, WINDOW_SETTINGS, latent_kwargs
 from sb3_latent.recipes import WINDOW_PRESETS
 from sb3_latent.registry import unknown
 from sb3_latent.windows import Reads, WindowBatch, check_reads
@@ -59,7 +60,7 @@ class SLACTQCCritic(WindowNetwork, TQCCritic):
     """sb3-contrib's critic of TQC."""
 
 
-class LatentModelPolicy(BasePolicy):
+class LatentModelPolicy(AlgorithmPolicy):
     """
     Mixin in front of an SB3 policy with an actor and a critic, for windows of :class:`~sb3_latent.HistoryWrapper`.
 
@@ -71,7 +72,8 @@ class LatentModelPolicy(BasePolicy):
     :param action_space: action space.
     :param lr_schedule: learning rate of actor and critic.
     :param preset: a name from ``list_presets()``, for YAML; its settings may stand beside it.
-    :param kwargs: arguments of SB3's policy, and
+    :param kwargs: arguments of SB3's policy (``activation_fn`` and ``optimizer_class`` may be names, e.g. ``"relu"``, or
+        dotted paths), and
 
         ``actor_reads``: ``"history"`` (SLAC: features and actions of the window) or ``"latent"``;
 
@@ -86,7 +88,7 @@ class LatentModelPolicy(BasePolicy):
     """
 
     learns_from_sequences = True
-    algorithm_class: ClassVar[type[BaseAlgorithm]]
+    others = 'SLACPolicy (SAC) and SLACTQCPolicy (TQC), and "MultiInputPolicy" with latent_kwargs("slac") for PPO and A2C'
     actor_class: ClassVar[type[nn.Module]]
     critic_class: ClassVar[type[nn.Module]]
 
@@ -118,13 +120,14 @@ class LatentModelPolicy(BasePolicy):
             "model_batch_size": model_batch_size,
             "n_model_updates": n_model_updates,
         }
-        given = kwargs if preset is None else self._of_preset(preset, kwargs)
-        known = [name for name in inspect.signature(super().__init__).parameters if name != "self"]
-        for name in given:
+        of_policy = list(inspect.signature(super().__init__).parameters)
+        known = of_policy if preset is None else [*of_policy, *WINDOW_SETTINGS]
+        for name in kwargs:
             if name not in known:
                 raise TypeError(
                     unknown(f"argument of {type(self).__name__}:", name, [*known, *WINDOW_POLICY_SETTINGS, "preset"])
                 )
+        given = with_classes(kwargs if preset is None else self._of_preset(preset, kwargs))
         if given.pop("share_features_extractor", False):
             raise ValueError(f"{type(self).__name__} always shares its model; drop share_features_extractor=True.")
         super().__init__(
@@ -195,23 +198,18 @@ class LatentModelPolicy(BasePolicy):
         return network.to(self.device)
 
     def _of_preset(self, preset: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-        if preset not in WINDOW_PRESETS:
+        if not isinstance(preset, str) or preset not in WINDOW_PRESETS:
             raise ValueError(f"preset {preset!r} has no latent model of windows; {_NAMES}.")
         if "features_extractor_kwargs" in kwargs:
             raise TypeError("features_extractor_kwargs means nothing beside preset; write its entries beside it as well.")
-        of_policy = inspect.signature(super().__init__).parameters
-        settings = {name: value for name, value in kwargs.items() if name not in of_policy}
-        return {**latent_kwargs(preset, **settings), **{name: kwargs[name] for name in kwargs if name in of_policy}}
+        of_model = {name: value for name, value in kwargs.items() if name in WINDOW_SETTINGS}
+        return {**latent_kwargs(preset, **of_model), **{name: kwargs[name] for name in kwargs if name not in of_model}}
 
     def _check_algorithm(self) -> None:
+        super()._check_algorithm()
         algorithm = next(calling_algorithms(), None)
         if algorithm is None:
             return
-        if not isinstance(algorithm, self.algorithm_class):
-            raise ValueError(
-                f"{type(self).__name__} is for {self.algorithm_class.__name__}, not {type(algorithm).__name__}; there are "
-                'SLACPolicy (SAC) and SLACTQCPolicy (TQC), and "MultiInputPolicy" with latent_kwargs("slac") for PPO and A2C.'
-            )
         assert isinstance(algorithm, OffPolicyAlgorithm)
         buffer_class = algorithm.replay_buffer_class
         if buffer_class is None or not issubclass(buffer_class, SequenceReplayBuffer):

@@ -36,6 +36,16 @@ RECIPE = {
     "walker-run": (2, 0),
 }
 
+# Lee et al. 2020: the runs of alexlee-gk/slac, data/slac.
+SLAC_REPEATS = {
+    "finger-spin": 1,
+    "cartpole-swingup": 4,
+    "reacher-easy": 4,
+    "cheetah-run": 4,
+    "walker-walk": 2,
+    "ball_in_cup-catch": 4,
+}
+
 
 @pytest.fixture
 def gl():
@@ -224,8 +234,9 @@ def test_fast_render_outlives_the_compilation_of_an_arms_episode(gl):
 
 
 def test_the_ids_are_the_recipe():
-    assert set(DMC_IDS) == {f"sb3_latent/dmc-{task}-{kind}-v0" for task in RECIPE for kind in ("pixels", "states")}
-    for env_id in DMC_IDS:
+    ids = {f"sb3_latent/dmc-{task}-{kind}-v0" for task in RECIPE for kind in ("pixels", "states")}
+    assert set(DMC_IDS) == ids | {f"sb3_latent/dmc-{task}-slac-v0" for task in SLAC_REPEATS}
+    for env_id in ids:
         spec = gym.spec(env_id)
         settings = DmcSettings(**spec.kwargs)
         assert re.fullmatch(rf"sb3_latent/dmc-{settings.task}-{settings.obs_type}-v0", env_id)
@@ -235,6 +246,22 @@ def test_the_ids_are_the_recipe():
     assert DmcSettings(task="humanoid-walk").n_repeats == 2
     assert DmcSettings(task="cheetah-run", action_repeat=1).n_repeats == 1
     assert DmcSettings(task="quadruped-run", camera_id=0).camera == 0
+
+
+@pytest.mark.parametrize(("task", "n_repeats"), SLAC_REPEATS.items())
+def test_the_ids_of_slac_are_its_recipe(task, n_repeats):
+    spec = gym.spec(f"sb3_latent/dmc-{task}-slac-v0")
+    settings = DmcSettings(**spec.kwargs)
+    assert (settings.task, settings.n_repeats, settings.camera) == (task, n_repeats, 0)
+    assert (settings.size, settings.frame_stack, settings.obs_type, settings.fast_render) == (64, 1, "pixels", False)
+    assert spec.entry_point == "sb3_latent.envs.dmc:dmc_env"
+
+
+def test_slac_sees_single_frames_of_64_pixels(gl):
+    env = gym.make("sb3_latent/dmc-cartpole-swingup-slac-v0")
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space == spaces.Box(0, 255, (3, 64, 64), np.uint8) and observation.any()
+    env.close()
 
 
 @pytest.mark.parametrize("task", RECIPE)

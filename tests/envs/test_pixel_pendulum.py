@@ -9,7 +9,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from sb3_latent.envs import PIXEL_PENDULUM_ID, PixelPendulumEnv
+from sb3_latent.envs import ONE_FRAME_PENDULUM_ID, PIXEL_PENDULUM_ID, PixelPendulumEnv
 
 UPRIGHT = {"x_init": 0.0, "y_init": 0.0}
 
@@ -150,6 +150,12 @@ def test_registered_episodes_have_100_steps():
     env.reset(seed=0)
     ends = [env.step(action)[2:4] for action in random_actions(100)]
     assert ends == [(False, False)] * 99 + [(False, True)]
+
+
+@pytest.mark.parametrize(("env_id", "n_frames"), [(PIXEL_PENDULUM_ID, 3), (ONE_FRAME_PENDULUM_ID, 1)])
+def test_ids_say_how_many_frames_are_stacked(env_id, n_frames):
+    env = gym.make(env_id)
+    assert env.observation_space.shape == (n_frames, 32, 32) and env.spec.max_episode_steps == 100
 
 
 def test_render_shows_the_newest_frame_enlarged():

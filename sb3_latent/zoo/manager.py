@@ -1,0 +1,269 @@
+"""rl_zoo3's experiment manager, taught to keep what a YAML file says while it tunes, to stop and to go on."""
+
+import copy
+import inspect
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from pprint import pprint
+from typing import Any
+
+import numpy as np
+import optuna
+from rl_zoo3 import exp_manager
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS, get_latest_run_id
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_latent.callbacks import CrashSafeCheckpointCallback
+from sb3_latent.resume import has_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint, steps_of
+from sb3_latent.signals import SigtermInterrupts, StopOnSignals
+from sb3_latent.tuning.optimize import open_study
+from sb3_latent.tuning.report import write_report
+from sb3_latent.tuning.samplers import SAMPLERS, make_pruner, make_sampler
+from sb3_latent.tuning.spaces import merged, restricted, search_space
+from sb3_latent.tuning.storage import open_storage
+from sb3_latent.tuning.trials import draw, hyperparams_of, is_drawn, outcome_of, write_best
+from sb3_latent.tuning.workers import run_trials
+from sb3_latent.zoo.algorithms import ALGORITHMS
+from sb3_latent.zoo.schema import check_config
+
+
+class LatentExperimentManager(ExperimentManager):
+    """
+    Beyond what rl_zoo3 2.9.2 does: our names have our files; a study keeps the ``policy_kwargs`` of the file (rl_zoo3's issue
+    431), ends at a wrong configuration instead of counting it as pruned, and is shared by workers that may crash;
+    ``--trial-id 0`` is a trial; ``env_kwargs`` of the file reach the evaluation; Ctrl-C and SIGTERM save all that
+    ``resume`` needs.
+
+    :param args: as rl_zoo3's, one after the other.
+    :param config: file of hyperparameters; None takes ours for our names, else rl_zoo3's.
+    :param resume: go on with the newest run of this algorithm and environment.
+    :param search: hyperparameters to tune; empty for all.
+    :param kwargs: as rl_zoo3's.
+    :raises FileNotFoundError: if there is nothing to go on with.
+    """
+
+    def __init__(
+        self, *args: Any, config: str | None = None, resume: bool = False, search: Collection[str] = (), **kwargs: Any
+    ) -> None:
+        bound = inspect.signature(ExperimentManager.__init__).bind(self, *args, **kwargs)
+        algorithm = bound.arguments["algo"]
+        if config is None and algorithm in ALGORITHMS:
+            config = str(files("sb3_latent.zoo_configs") / f"{algorithm}.yml")
+        kwargs["config"] = config
+        super().__init__(*args, **kwargs)
+        self.resume = resume
+        self.search = search
+        if resume:
+            self._go_on()
+
+    @property
+    def checkpoints(self) -> Path:
+        """:return: folder of what a stopped run goes on from."""
+        return Path(self.save_path) / "checkpoints"
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        :return: hyperparameters, and those to be saved.
+        :raises ValueError: says line and key of each mistake in our or the user's file.
+        """
+        if self.config.endswith((".yml", ".yaml")):
+            problems = check_config(self.config, self.algo)
+            if problems:
+                raise ValueError("\n".join(map(str, problems)))
+        trial_id, self.trial_id = self.trial_id, None
+        hyperparams, saved = super().read_hyperparameters()
+        if trial_id is not None and self.storage and self.study_name:
+            hyperparams = self._of_trial(trial_id, hyperparams) | (self.custom_hyperparams or {})
+            saved = {name: hyperparams[name] for name in sorted(hyperparams)}
+            print(f"Hyperparameters of trial {trial_id}:")
+            pprint(saved)
+        self._file = copy.deepcopy(hyperparams)
+        if "env_kwargs" in hyperparams and self._eval_env_kwargs_args is None:
+            self.eval_env_kwargs = hyperparams["env_kwargs"]
+        return hyperparams, saved
+
+    def create_callbacks(self) -> None:
+        """Those of rl_zoo3; with ``--save-freq`` a run can be resumed after any crash."""
+        super().create_callbacks()  # type: ignore[no-untyped-call]  # rl_zoo3 forgot its type
+        if self.save_freq > 0:
+            # rl_zoo3 has divided it by the number of environments.
+            self.callbacks.append(CrashSafeCheckpointCallback(self.checkpoints, self.save_freq * self.n_envs))
+        log = Path(self.save_path) / "evaluations.npz"
+        for callback in self.callbacks:
+            if self.resume and isinstance(callback, EvalCallback) and log.exists():
+                _continue_log(callback, log)
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """
+        :param model: trained up to ``n_timesteps``, those before a resumed run included.
+        """
+        if self.algo == "ars":
+            super().learn(model)
+            return
+        n_before = model.num_timesteps if self.resume else 0
+        # Of rl_zoo3: -1 is SB3's default, less is no log at all.
+        log: dict[str, Any] = {} if self.log_interval == -1 else {"log_interval": max(self.log_interval, 0) or None}
+        try:
+            with StopOnSignals() as stop:
+                callbacks = [*self.callbacks, stop]
+                model.learn(self.n_timesteps - n_before, callbacks, reset_num_timesteps=not self.resume, **log)
+        finally:
+            assert model.env is not None
+            model.env.close()
+        if stop.received is not None or has_checkpoint(self.checkpoints):
+            self._save_all(model)
+
+    def objective(self, trial: optuna.Trial) -> float:
+        """
+        :param trial: draws the hyperparameters.
+        :return: mean return of the last evaluation.
+        :raises optuna.TrialPruned: if it is not worth going on, or a loss is not finite.
+        """
+        set_random_seed(int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]))
+        try:
+            return super().objective(trial)
+        except optuna.TrialPruned as pruned:
+            if isinstance(pruned.__cause__, Exception):
+                raise outcome_of(pruned.__cause__) from pruned.__cause__
+            raise
+        except FloatingPointError as error:
+            raise outcome_of(error) from error
+
+    def hyperparameters_optimization(self) -> None:
+        """
+        :raises ValueError: if a name is unknown or the storage cannot be reached.
+        """
+        if self.n_jobs != 1:
+            raise ValueError(
+                f"--n-jobs {self.n_jobs}: threads would share one random state; start {self.n_jobs} processes with the same "
+                "--storage and --study-name instead."
+            )
+        study, total = self._study(), self.max_total_trials
+        try:
+            with SigtermInterrupts(), _sampling_with(self.algo, self._sampler()):
+                run_trials(
+                    study,
+                    self.objective,
+                    self.n_trials if total is None else total,
+                    per_worker=total is None,
+                    progress_bar=self.show_progress,
+                )
+        except KeyboardInterrupt:
+            print("Interrupted: the study is saved, and the same command goes on with it.")
+        finally:
+            self._report(study)
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        if not self.resume:
+            return super()._load_pretrained_agent(hyperparams, env)
+        print(f"Going on with {self.save_path}")
+        settings = {"tensorboard_log": self.tensorboard_log, "verbose": self.verbose, "device": self.device}
+        return load_checkpoint(ALGOS[self.algo], self.checkpoints, env, **settings)
+
+    def _go_on(self) -> None:
+        run = Path(self.log_path) / f"{self.env_name}_{get_latest_run_id(self.log_path, self.env_name)}"
+        if not has_checkpoint(run / "checkpoints"):
+            raise FileNotFoundError(
+                f"--resume: {str(run)!r} holds no checkpoint; a run leaves one when Ctrl-C or SIGTERM stops it, and every so "
+                "many steps with --save-freq. Drop --resume to begin a run."
+            )
+        self.save_path, self.params_path = str(run), str(run / self.env_name)
+        self.continue_training = True
+        # The monitor of the resumed run would overwrite that of the run before; SB3 reads both under these names.
+        n_steps = steps_of(list_checkpoints(self.checkpoints)[-1])
+        for file in run.glob("[0-9]*.monitor.csv"):
+            file.rename(run / f"until_{n_steps}_{file.name}")
+
+    def _save_all(self, model: BaseAlgorithm) -> None:
+        if not (self.checkpoints / f"checkpoint_{model.num_timesteps}").exists():
+            save_checkpoint(model, self.checkpoints)
+        if model.num_timesteps < self.n_timesteps:
+            print(f"Stopped at step {model.num_timesteps} of {self.n_timesteps}; the same command with --resume goes on.")
+
+    def _sampler(self) -> Callable[..., dict[str, Any]]:
+        """In the place of rl_zoo3's, which does not know the file and thus drops what stands in it."""
+        policy_kwargs = self._hyperparams.get("policy_kwargs") or {}
+        stock = HYPERPARAMS_SAMPLER.get(self.algo)
+        if stock is not None and "preset" not in policy_kwargs:
+            if self.search:
+                raise ValueError(f"--search {' '.join(self.search)} needs policy_kwargs with a preset of sb3_latent.")
+            return lambda *args: _kept(policy_kwargs, stock(*args))
+        env = self.create_envs(1, no_log=True)
+        env.close()
+        space = search_space(ALGOS[self.algo].__name__, self._hyperparams, env.observation_space, self.n_envs)
+        if self.search:
+            space = restricted(space, self.search)
+
+        def sampler(trial: optuna.Trial, *_: Any) -> dict[str, Any]:
+            values = draw(trial, space)
+            hyperparams = merged(self._hyperparams, values)
+            return {name: hyperparams[name] for name in {path.partition(".")[0] for path in values}}
+
+        return sampler
+
+    def _study(self) -> optuna.Study:
+        path = self.storage or os.path.join(self.log_path, f"{self.env_name}_study.log")
+        name = self.study_name or f"{self.algo}-{self.env_name}"
+        print(f"Study {name!r}, in {path}")
+        is_ours = self.sampler in SAMPLERS
+        return open_study(
+            path,
+            name,
+            ["return"],
+            make_sampler(self.sampler, self.seed, self.n_startup_trials) if is_ours else self._create_sampler(self.sampler),
+            make_pruner(self.pruner, self.n_evaluations, self.n_startup_trials),
+        )
+
+    def _of_trial(self, number: int, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
+        assert self.storage is not None
+        trials = optuna.load_study(study_name=self.study_name, storage=open_storage(self.storage)).trials
+        if not 0 <= number < len(trials):
+            raise ValueError(f"--trial-id {number}: study {self.study_name!r} has trials 0 to {len(trials) - 1}.")
+        if is_drawn(trials[number]):
+            return hyperparams_of(trials[number], hyperparams)
+        given = hyperparams.get("policy_kwargs") or {}
+        if isinstance(given, str):
+            given = eval(given, vars(exp_manager))
+        return {**hyperparams, **_kept(given, HYPERPARAMS_CONVERTER[self.algo](trials[number].params))}
+
+    def _report(self, study: optuna.Study) -> None:
+        folder = Path(self.log_path) / f"{self.env_name}_study"
+        written = write_report(study, folder, plots=not self.no_optim_plots)
+        best = folder / "best.yml"
+        if any(map(is_drawn, study.trials)) and write_best(study, best, self.env_name.gym_id, self._file):
+            written.append(best)
+        for path in written:
+            print(f"wrote {path}")
+
+
+@contextmanager
+def _sampling_with(algorithm: str, sampler: Callable[..., dict[str, Any]]) -> Iterator[None]:
+    before = dict(HYPERPARAMS_SAMPLER)
+    HYPERPARAMS_SAMPLER[algorithm] = sampler
+    try:
+        yield
+    finally:
+        HYPERPARAMS_SAMPLER.clear()
+        HYPERPARAMS_SAMPLER.update(before)
+
+
+def _kept(given: Mapping[str, Any], sampled: Mapping[str, Any]) -> dict[str, Any]:
+    """What rl_zoo3 sampled, in the place of what the file gives, and beside the rest of it."""
+    return {**sampled, "policy_kwargs": {**given, **sampled.get("policy_kwargs", {})}}
+
+
+def _continue_log(callback: EvalCallback, log: Path) -> None:
+    """SB3 writes its evaluations anew each time, all that it knows of."""
+    with np.load(log) as saved:
+        callback.evaluations_timesteps = saved["timesteps"].tolist()
+        callback.evaluations_results = saved["results"].tolist()
+        callback.evaluations_length = saved["ep_lengths"].tolist()
+    callback.best_mean_reward = float(np.mean(callback.evaluations_results, axis=1).max())
