@@ -1,53 +1,78 @@
 """End a run where it can be taken up again."""
 
 import signal
-from types import FrameType, TracebackType
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 
+@contextmanager
+def hearing(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """
+    Handlers for signals inside a ``with`` block; nothing outside of the main thread, where Python allows none.
+
+    :param handler: of :mod:`signal`.
+    :param numbers: signals that it handles.
+    :return: a context manager.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """
+    Handler that lets SIGTERM do as Ctrl-C does.
+
+    :param number: of the signal.
+    :param frame: where it arrived.
+    :raises KeyboardInterrupt: always.
+    """
+    raise KeyboardInterrupt
+
+
 class StopOnSignals(BaseCallback):
     """
-    Ends ``learn`` after the step in progress when Ctrl-C or SIGTERM arrives, so that what is saved then is whole; a second
-    signal interrupts at once. Signals are heard inside the ``with`` block alone::
+    Ends ``learn`` after the step in progress, so that what is saved then is whole::
 
-        with StopOnSignals() as stop:
+        stop = StopOnSignals()
+        with hearing(stop.heard, signal.SIGINT, signal.SIGTERM):
             model.learn(1_000_000, callback=stop)
         if stop.received is not None:
             save_checkpoint(model, folder)
+
+    A second signal, or one that arrives before the first step, interrupts at once.
     """
 
     received: signal.Signals | None = None
     """What arrived."""
 
-    def __enter__(self) -> "StopOnSignals":
-        self._handlers = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_stepped = False
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+    def heard(self, number: int, frame: FrameType | None) -> None:
+        """
+        Handler of the signals.
 
-    def _on_step(self) -> bool:
-        return self.received is None
-
-    def _heard(self, number: int, frame: FrameType | None) -> Any:
-        if self.received is not None:
+        :param number: of the signal.
+        :param frame: where it arrived.
+        :raises KeyboardInterrupt: if there is no step to wait for, or the wait is too long.
+        """
+        if self.received is not None or not self._has_stepped:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
         print(f"{self.received.name}: stopping after this step; once more stops at once.", flush=True)
 
-
-class SigtermInterrupts:
-    """Inside the ``with`` block SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
-
-    def __enter__(self) -> None:
-        self._handler = signal.signal(signal.SIGTERM, _interrupt)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        signal.signal(signal.SIGTERM, self._handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    def _on_step(self) -> bool:
+        self._has_stepped = True
+        return self.received is None

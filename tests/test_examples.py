@@ -40,6 +40,10 @@ RUNS = {
     ),
     "slac.py": (TINY_SLAC, SAC_FILES),
     "ppo_rssm.py": (TINY_PPO, SAC_FILES),
+    "tune.py": (
+        ["--steps", "64", "--n-envs", "2", "--trials", "2", "--search", "kappa", "--objectives", "return", "probe"],
+        ["best.yml", "study.html", "study_trials.csv"],
+    ),
 }
 
 

@@ -9,6 +9,7 @@ Tune an SB3 agent and its representation with Optuna::
     }, n_trials=50, space=["latent_dim", "kappa", "beta", "learning_rate"], storage="study.log")
 """
 
+import signal
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_latent.checks import whole_number
 from sb3_latent.registry import unknown
 from sb3_latent.search import Dimension, SearchSpace
+from sb3_latent.signals import hearing, interrupt
 from sb3_latent.tuning.agents import MakeModel, algorithm_kwargs, make_callbacks, make_env
 from sb3_latent.tuning.objectives import OBJECTIVES
 from sb3_latent.tuning.report import write_report
@@ -120,7 +122,8 @@ def optimize(
     search = make_sampler(sampler, seed, n_startup_trials), make_pruner(pruner, n_evaluations, n_startup_trials)
     study = open_study(storage, study_name or env_id, [_name_of(objective) for objective in objectives], *search)
     try:
-        run_trials(study, lambda trial: task.run(trial, chosen), n_trials, progress_bar=progress_bar)
+        with hearing(interrupt, signal.SIGTERM):
+            run_trials(study, lambda trial: task.run(trial, chosen), n_trials, progress_bar=progress_bar)
     finally:
         write_report(study, folder)
         write_best(study, Path(folder) / "best.yml", env_id, hyperparams)

@@ -256,8 +256,15 @@ def _open_database(url: URL, heartbeat_interval: int, grace_period: int) -> Base
     raise AssertionError("the last attempt returns or raises")
 
 
+def shown(storage: str) -> str:
+    """
+    :param storage: see :func:`open_storage`.
+    :return: the same without passwords, to be printed.
+    """
+    return storage if storage.endswith(".log") else _shown(_checked_url(storage))
+
+
 def _shown(url: URL) -> str:
-    """Without passwords."""
     hidden = {key: "hidden" for key in url.query if "pass" in key}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -22,13 +23,13 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.callbacks import CrashSafeCheckpointCallback
-from sb3_latent.resume import has_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint, steps_of
-from sb3_latent.signals import SigtermInterrupts, StopOnSignals
+from sb3_latent.resume import has_checkpoint, load_checkpoint, save_checkpoint
+from sb3_latent.signals import StopOnSignals, hearing, interrupt
 from sb3_latent.tuning.optimize import open_study
 from sb3_latent.tuning.report import write_report
 from sb3_latent.tuning.samplers import SAMPLERS, make_pruner, make_sampler
 from sb3_latent.tuning.spaces import merged, restricted, search_space
-from sb3_latent.tuning.storage import open_storage
+from sb3_latent.tuning.storage import open_storage, shown
 from sb3_latent.tuning.trials import draw, hyperparams_of, is_drawn, outcome_of, write_best
 from sb3_latent.tuning.workers import run_trials
 from sb3_latent.zoo.algorithms import ALGORITHMS
@@ -55,6 +56,8 @@ class LatentExperimentManager(ExperimentManager):
     ) -> None:
         bound = inspect.signature(ExperimentManager.__init__).bind(self, *args, **kwargs)
         algorithm = bound.arguments["algo"]
+        # Files of rl_zoo3 are its own business.
+        self._is_checked = config is not None or algorithm in ALGORITHMS
         if config is None and algorithm in ALGORITHMS:
             config = str(files("sb3_latent.zoo_configs") / f"{algorithm}.yml")
         kwargs["config"] = config
@@ -74,13 +77,13 @@ class LatentExperimentManager(ExperimentManager):
         :return: hyperparameters, and those to be saved.
         :raises ValueError: says line and key of each mistake in our or the user's file.
         """
-        if self.config.endswith((".yml", ".yaml")):
+        if self._is_checked and self.config.endswith((".yml", ".yaml")):
             problems = check_config(self.config, self.algo)
             if problems:
                 raise ValueError("\n".join(map(str, problems)))
         trial_id, self.trial_id = self.trial_id, None
         hyperparams, saved = super().read_hyperparameters()
-        if trial_id is not None and self.storage and self.study_name:
+        if trial_id is not None:
             hyperparams = self._of_trial(trial_id, hyperparams) | (self.custom_hyperparams or {})
             saved = {name: hyperparams[name] for name in sorted(hyperparams)}
             print(f"Hyperparameters of trial {trial_id}:")
@@ -108,11 +111,12 @@ class LatentExperimentManager(ExperimentManager):
         if self.algo == "ars":
             super().learn(model)
             return
+        stop = StopOnSignals()
         n_before = model.num_timesteps if self.resume else 0
         # Of rl_zoo3: -1 is SB3's default, less is no log at all.
         log: dict[str, Any] = {} if self.log_interval == -1 else {"log_interval": max(self.log_interval, 0) or None}
         try:
-            with StopOnSignals() as stop:
+            with hearing(stop.heard, signal.SIGINT, signal.SIGTERM):
                 callbacks = [*self.callbacks, stop]
                 model.learn(self.n_timesteps - n_before, callbacks, reset_num_timesteps=not self.resume, **log)
         finally:
@@ -148,7 +152,7 @@ class LatentExperimentManager(ExperimentManager):
             )
         study, total = self._study(), self.max_total_trials
         try:
-            with SigtermInterrupts(), _sampling_with(self.algo, self._sampler()):
+            with hearing(interrupt, signal.SIGTERM), _sampling_with(self.algo, self._sampler()):
                 run_trials(
                     study,
                     self.objective,
@@ -178,9 +182,9 @@ class LatentExperimentManager(ExperimentManager):
         self.save_path, self.params_path = str(run), str(run / self.env_name)
         self.continue_training = True
         # The monitor of the resumed run would overwrite that of the run before; SB3 reads both under these names.
-        n_steps = steps_of(list_checkpoints(self.checkpoints)[-1])
         for file in run.glob("[0-9]*.monitor.csv"):
-            file.rename(run / f"until_{n_steps}_{file.name}")
+            n_earlier = len(list(run.glob(f"earlier_*_{file.name}")))
+            file.rename(run / f"earlier_{n_earlier}_{file.name}")
 
     def _save_all(self, model: BaseAlgorithm) -> None:
         if not (self.checkpoints / f"checkpoint_{model.num_timesteps}").exists():
@@ -209,10 +213,14 @@ class LatentExperimentManager(ExperimentManager):
 
         return sampler
 
-    def _study(self) -> optuna.Study:
+    def _place(self) -> tuple[str, str]:
+        """Storage and name of the study."""
         path = self.storage or os.path.join(self.log_path, f"{self.env_name}_study.log")
-        name = self.study_name or f"{self.algo}-{self.env_name}"
-        print(f"Study {name!r}, in {path}")
+        return path, self.study_name or f"{self.algo}-{self.env_name}"
+
+    def _study(self) -> optuna.Study:
+        path, name = self._place()
+        print(f"Study {name!r}, in {shown(path)}")
         is_ours = self.sampler in SAMPLERS
         return open_study(
             path,
@@ -223,10 +231,13 @@ class LatentExperimentManager(ExperimentManager):
         )
 
     def _of_trial(self, number: int, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
-        assert self.storage is not None
-        trials = optuna.load_study(study_name=self.study_name, storage=open_storage(self.storage)).trials
+        path, name = self._place()
+        try:
+            trials = optuna.load_study(study_name=name, storage=open_storage(path)).trials
+        except KeyError:
+            raise ValueError(f"--trial-id {number}: there is no study {name!r} in {shown(path)}.") from None
         if not 0 <= number < len(trials):
-            raise ValueError(f"--trial-id {number}: study {self.study_name!r} has trials 0 to {len(trials) - 1}.")
+            raise ValueError(f"--trial-id {number}: study {name!r} has trials 0 to {len(trials) - 1}.")
         if is_drawn(trials[number]):
             return hyperparams_of(trials[number], hyperparams)
         given = hyperparams.get("policy_kwargs") or {}

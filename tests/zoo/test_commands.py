@@ -165,10 +165,7 @@ def test_agents_are_pushed_to_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train("ppo_vae", TINY_BALL, tmp_path, "-n", 100) == 0
     target = ("-orga", "me", "-name", "ball", "-m", "first")
-    assert (
-        zoo("push-to-hub", "--algo", "ppo_vae", "--env", TINY_BALL, "-f", tmp_path, *target, "-n", 10)
-        == 0
-    )
+    assert zoo("push-to-hub", "--algo", "ppo_vae", "--env", TINY_BALL, "-f", tmp_path, *target, "-n", 10) == 0
     ((repository, folder),) = pushed.items()
     assert repository == "me/ball"
     card = (folder / "README.md").read_text()
@@ -229,7 +226,7 @@ def test_a_stopped_run_is_saved_whole_and_goes_on(algorithm, env_id, number, tmp
     if algorithm == "sac_ae":
         assert model.replay_buffer.size() > 150
     after = load_results(str(run)), np.load(run / "evaluations.npz")["timesteps"]
-    assert len(after[0]) > len(before[0]) and list(run.glob(f"until_{n_steps}_*.monitor.csv"))
+    assert len(after[0]) > len(before[0]) and list(run.glob("earlier_0_*.monitor.csv"))
     assert after[1][: len(before[1])].tolist() == before[1].tolist() and len(after[1]) > len(before[1])
     assert [path.name for path in (tmp_path / algorithm).iterdir()] == [run.name]
 
@@ -243,6 +240,12 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path):
     config = shrunk("ppo_vae", tmp_path, callback=["zoo_runs.Remember"])
     assert train("ppo_vae", TINY_BALL, tmp_path, "--resume", "-n", n_steps + 200, config=config) == 0
     assert SEEN[0].num_timesteps >= n_steps + 200 and SEEN[0]._n_updates > 0
+    # Once more: no file of the two sessions before is lost.
+    rows = sum(len(file.read_text().splitlines()) for file in run.glob("*0.monitor.csv"))
+    assert train("ppo_vae", TINY_BALL, tmp_path, "--resume", "-n", n_steps + 400, config=config) == 0
+    files = {file.name: len(file.read_text().splitlines()) for file in run.glob("*0.monitor.csv")}
+    assert {"earlier_0_0.monitor.csv", "earlier_1_0.monitor.csv", "0.monitor.csv"} == set(files)
+    assert sum(files.values()) > rows
 
 
 def test_rl_zoo3s_own_way_to_continue_is_left_alone(tmp_path):

@@ -205,6 +205,24 @@ def test_a_number_that_no_trial_has_is_refused(tmp_path, capsys):
     assert "--trial-id 7: study 's' has trials 0 to 0" in capsys.readouterr().err
 
 
+def test_the_trials_of_the_study_that_is_there_by_default(tmp_path, capsys):
+    env_id, path, _ = config_of(tmp_path, "ppo")
+    assert train("ppo", env_id, tmp_path, "--trial-id", 0, config=path) == 2
+    assert "is missing" in capsys.readouterr().err
+    tune(tmp_path, "ppo", n_trials=1)
+    assert train("ppo", env_id, tmp_path, "--trial-id", 0, "--study-name", "another", config=path) == 2
+    assert "--trial-id 0: there is no study 'another' in" in capsys.readouterr().err
+    assert train("ppo", env_id, tmp_path, "--trial-id", 0, config=path) == 0
+    trial = study_of(tmp_path, "ppo").trials[0]
+    assert get_hooked_extractors(SEEN[-1])[0].kappa == trial.params["policy_kwargs.kappa"]
+
+
+def test_passwords_are_not_printed(tmp_path, capsys):
+    tune(tmp_path, "ppo", "--storage", "postgresql://me:secret@127.0.0.1:1/x")
+    printed = capsys.readouterr()
+    assert "127.0.0.1:1" in printed.out + printed.err and "secret" not in printed.out + printed.err
+
+
 def test_a_wrong_configuration_fails_and_does_not_count_as_pruned(tmp_path, capsys, monkeypatch):
     """All that can be drawn is wrong."""
     from sb3_latent.search import Choice
