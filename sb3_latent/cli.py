@@ -29,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     parser = argparse.ArgumentParser(
         prog="sb3-latent",
-        description=__doc__,
+        description="Representation learning for Stable-Baselines3 agents.",
         usage="sb3-latent COMMAND ... [--debug]",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["zoo"], help="zoo: train, tune, watch and share agents with rl_zoo3")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    first, *arguments = [argument for argument in given if argument != "--debug"] or [""]
+    first, *arguments = [argument for argument in given if argument != "--debug"] or ["--help"]
     parser.parse_args([first])
     try:
         from sb3_latent.zoo.commands import run

@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("verb", choices=list(VERBS), metavar="VERB", help=", ".join(VERBS))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments or ["--help"])
     for module in NEEDED:
         _require(module)
     _check_algorithm(parsed.arguments)

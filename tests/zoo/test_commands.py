@@ -34,7 +34,9 @@ def test_the_other_verbs_are_those_of_rl_zoo3(verb, capsys):
     assert "ppo_vae" in out or verb == "plot-train"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["zoo", "--help"], ["zoo", "train", "--help"], ["zoo", "check", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["zoo"], ["zoo", "--help"], ["zoo", "train", "--help"], ["zoo", "check", "--help"]]
+)
 def test_help_shows_what_to_type(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

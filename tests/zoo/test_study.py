@@ -16,7 +16,7 @@ from algorithms import NoiseImageEnv
 from optuna.trial import TrialState
 from rl_zoo3 import hyperparams_opt
 from rl_zoo3.utils import ALGOS
-from zoo_runs import SEEN, TINY_BALL, Remember, train, zoo
+from zoo_runs import SEEN, TINY_BALL, Remember, stock, train, zoo
 
 from sb3_latent.dynamics_extractor import DynamicsExtractor
 from sb3_latent.extractor import LatentExtractor
@@ -331,6 +331,22 @@ def test_sigterm_keeps_the_study_and_the_same_command_goes_on(tmp_path):
     states = [trial.state for trial in trials()]
     assert states.count(TrialState.COMPLETE) == 3 and states.count(TrialState.FAIL) == 1 and len(states) == 4
     assert trials()[again.number].params == interrupted.params
+
+
+def test_the_stock_command_keeps_our_encoder_as_well(tmp_path):
+    hyperparams = {
+        "policy": "sb3_latent.LatentActorCriticPolicy",
+        "policy_kwargs": {"preset": "vae", "trunk": "mlp", "trunk_kwargs": {"net_arch": [8]}},
+        "n_timesteps": 100,
+    }
+    (tmp_path / "ball.yml").write_text(yaml.safe_dump({TINY_BALL: hyperparams}))
+    chosen = ("--algo", "a2c", "--env", TINY_BALL, "--gym-packages", "sb3_latent.zoo", "--conf-file", "ball.yml", "--seed", 0)
+    run = stock(
+        "train", *chosen, "-optimize", "--max-total-trials", 1, "--eval-episodes", 1, "--no-optim-plots", folder=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    (best,) = yaml.safe_load(next(tmp_path.rglob("best.yml")).read_text()).values()
+    assert best["policy_kwargs"]["preset"] == "vae" and {"kappa", "beta", "latent_dim"} <= set(best["policy_kwargs"])
 
 
 def test_hyperparams_of_rl_zoo3_are_its_own_again(tmp_path):
