@@ -1,6 +1,6 @@
 """How healthy a representation is: numbers from a batch of latents and activations, and a verdict."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch as th
@@ -11,6 +11,9 @@ from sb3_latent.types import Latent
 
 ACTIVE_VARIANCE = 0.01
 """Burda et al. 2016, arXiv:1509.00519, section 5.2."""
+
+DORMANT_TAU = 0.1
+"""Sokar et al. 2023, arXiv:2302.12902, are said to use 0.025 and 0.1 (unverified; the default of their code is 0)."""
 
 MIN_KL = 0.1
 """Nats. The KL bounds what a latent can tell of its observation; own choice: less than a seventh of a bit tells nothing."""
@@ -69,6 +72,48 @@ def dead_units(activations: th.Tensor) -> th.Tensor:
     :return: (n,), boolean.
     """
     return ~activations.transpose(0, 1).flatten(1).any(1)
+
+
+def dormancy(activations: th.Tensor) -> th.Tensor:
+    """
+    How active each unit is beside the others of its layer (Sokar et al. 2023, arXiv:2302.12902): the mean of its
+    absolute activation over the batch, and over the positions of a feature map, divided by the mean over units.
+
+    :param activations: (B, n) or (B, n, ...), outputs of a layer's activation function, not of the last layer.
+    :return: (n,), of mean 1; zeros where the whole layer is silent.
+    """
+    strength = activations.abs().transpose(0, 1).flatten(1).mean(1)
+    return strength / strength.mean().clamp_min(th.finfo(strength.dtype).tiny)
+
+
+def dormant_units(activations: th.Tensor, tau: float = DORMANT_TAU) -> th.Tensor:
+    """
+    Units that are nearly silent on the batch: tau-dormant in the sense of Sokar et al. 2023, arXiv:2302.12902. With ``tau=0``
+    those are the :func:`dead_units`.
+
+    :param activations: as for :func:`dormancy`.
+    :param tau: largest score of a dormant unit, at least 0.
+    :return: (n,), boolean.
+    :raises ValueError: if tau is negative.
+    """
+    if not tau >= 0:
+        raise ValueError(f"tau={tau} must be at least 0, e.g. 0.025 or 0.1.")
+    return dormancy(activations) <= tau
+
+
+def dormant_share(outputs: Mapping[str, th.Tensor], tau: float = DORMANT_TAU) -> float:
+    """
+    Share of the dormant units in a network, each layer judged by itself.
+
+    :param outputs: layer -> activations, as :func:`relu_outputs` yields them.
+    :param tau: as for :func:`dormant_units`.
+    :return: between 0 and 1.
+    :raises ValueError: if there are no layers or tau is negative.
+    """
+    if not outputs:
+        raise ValueError("no outputs to look at; run a module that has nn.ReLU within relu_outputs(module).")
+    dormant = [dormant_units(activations, tau) for activations in outputs.values()]
+    return float(th.cat(dormant).float().mean())
 
 
 @contextmanager

@@ -33,6 +33,7 @@ LAYERS = (
         "pretrain",
         "resume",
         "representation",
+        "probes",
         "saliency",
         "figures",
         "sheets",

@@ -23,8 +23,8 @@ import sb3_latent
 MODULES = package_modules()
 
 # Packages that are imported where their extra is installed, and nowhere else.
-EXTRAS = {"sb3_latent.tuning": {"tune"}, "sb3_latent.zoo": {"tune", "zoo"}}
-INSTALLED_BY_CI = ["", "atari", "box2d", "dmc", "video", "tune", "zoo", "postgres", "dev"]
+EXTRAS = {"sb3_latent.probes": {"inspect"}, "sb3_latent.tuning": {"tune"}, "sb3_latent.zoo": {"tune", "zoo"}}
+INSTALLED_BY_CI = ["", "atari", "box2d", "dmc", "video", "inspect", "tune", "zoo", "postgres", "dev"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from sb3_latent.representation import active_units, collapse, dead_units, effective_rank, kl_per_dimension, relu_outputs
+from sb3_latent.representation import (
+    active_units,
+    collapse,
+    dead_units,
+    dormancy,
+    dormant_share,
+    dormant_units,
+    effective_rank,
+    kl_per_dimension,
+    relu_outputs,
+)
 from sb3_latent.types import Latent
 
 SIZES = st.integers(2, 12)
@@ -138,3 +148,58 @@ def test_planted_collapse_is_named(name):
 )
 def test_healthy_latents_pass(latent):
     assert collapse(latent) is None
+
+
+def dormant_by_hand(activations, tau):
+    """One unit after the other, as the definition reads."""
+    array = np.abs(activations.double().numpy())
+    strengths = [array[:, unit].mean() for unit in range(array.shape[1])]
+    mean = sum(strengths) / len(strengths)
+    return [mean == 0 or strength / mean <= tau for strength in strengths]
+
+
+@given(SIZES, SIZES, st.integers(0, 9), st.sampled_from([0.0, 0.025, 0.1, 1.0]), st.booleans())
+def test_dormant_units_are_those_of_the_definition(batch_size, n, seed, tau, is_conv):
+    generator = th.Generator().manual_seed(seed)
+    shape = (batch_size, n, 3, 2) if is_conv else (batch_size, n)
+    scale = th.logspace(-3, 0, n).view(1, n, *[1] * (len(shape) - 2))
+    activations = (th.randn(shape, generator=generator) * scale).relu()
+    assert dormant_units(activations, tau).tolist() == dormant_by_hand(activations, tau)
+    if tau == 0:
+        assert dormant_units(activations, tau).tolist() == dead_units(activations).tolist()
+
+
+@given(st.floats(1e-6, 1e6))
+def test_dormancy_has_mean_one_and_no_scale(scale):
+    activations = th.rand(8, 5, generator=th.Generator().manual_seed(0), dtype=th.float64)
+    assert dormancy(activations).mean() == pytest.approx(1)
+    th.testing.assert_close(dormancy(scale * activations), dormancy(activations))
+
+
+def test_negative_activations_count_as_activity_and_a_silent_layer_is_all_dormant():
+    assert dormant_units(th.tensor([[-1.0, 0.0], [-1.0, 0.0]])).tolist() == [False, True]
+    assert dormant_units(th.zeros(4, 3)).all()
+
+
+def test_planted_dormant_units_are_a_share_of_all_layers():
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 12), nn.ReLU(), nn.Linear(12, 2))
+    with th.no_grad():
+        for layer in (module[0], module[3]):
+            layer.weight.zero_()
+            layer.bias.fill_(1.0)
+        module[0].bias[1] = 0.05
+        module[3].bias[:3] = th.tensor([0.01, 0.05, -1.0])
+    with relu_outputs(module) as outputs:
+        module(th.rand(6, 1, 8, 8))
+    # Scores: 0.05 / 0.7625 = 0.066 in the first layer; 0.013, 0.066 and 0 in the second, whose mean is 0.755.
+    assert dormant_share(outputs, tau=0.1) == pytest.approx(4 / 16)
+    assert dormant_share(outputs, tau=0.025) == pytest.approx(2 / 16)
+    assert dormant_share(outputs, tau=0.0) == pytest.approx(1 / 16)
+    assert dormant_units(outputs["1"]).tolist() == [False, True, False, False]
+
+
+def test_dormant_units_refuse_what_means_nothing():
+    with pytest.raises(ValueError, match=r"tau=-0.1 must be at least 0"):
+        dormant_units(th.ones(2, 2), -0.1)
+    with pytest.raises(ValueError, match="no outputs to look at"):
+        dormant_share({})

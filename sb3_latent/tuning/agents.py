@@ -1,6 +1,7 @@
 """Environments and agents from the hyperparameters of an rl-zoo file, without rl_zoo3."""
 
 import copy
+import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,6 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 import sb3_latent.envs  # noqa: F401  # registers them
-from sb3_latent.registry import unknown
 
 MakeModel = Callable[..., BaseAlgorithm]
 """An SB3 algorithm, or a function that takes its arguments."""
@@ -47,7 +47,9 @@ def make_env(env_id: str, hyperparams: Mapping[str, Any], n_envs: int, seed: int
     if importlib.util.find_spec("ale_py"):
         gym.register_envs(importlib.import_module("ale_py"))
     if env_id not in gym.registry:
-        raise ValueError(unknown("environment", env_id, gym.registry))
+        nearest = difflib.get_close_matches(env_id, gym.registry, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "import the package that registers it."
+        raise ValueError(f"unknown environment {env_id!r}; {hint}")
     wrappers = parts_of(hyperparams.get("env_wrapper"))
     env = make_vec_env(
         env_id,

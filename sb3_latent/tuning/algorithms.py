@@ -1,5 +1,7 @@
 """Hyperparameters of the algorithms that a study varies: those of rl_zoo3's samplers, in ranges that pixels allow."""
 
+from stable_baselines3.common.base_class import BaseAlgorithm
+
 from sb3_latent.search import Choice, Float, Int, Layers, SearchSpace
 
 _COMMON: SearchSpace = {
@@ -63,3 +65,11 @@ ALGORITHM_SPACES: dict[str, SearchSpace] = {
     "TD3": {**_OFF_POLICY, **_TAU, "target_policy_noise": Float(0.1, 0.4)},
 }
 """Dimensions by SB3's name of the algorithm. Batches and rollouts are powers of two, so that the one divides the other."""
+
+
+def name_of(algorithm: type[BaseAlgorithm]) -> str:
+    """
+    :param algorithm: a class of SB3 or sb3-contrib, or one derived from it.
+    :return: the name under which there is a space; its own where there is none.
+    """
+    return next((cls.__name__ for cls in algorithm.__mro__ if cls.__name__ in ALGORITHM_SPACES), algorithm.__name__)

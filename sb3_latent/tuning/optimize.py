@@ -22,13 +22,15 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.checks import whole_number
 from sb3_latent.registry import unknown
 from sb3_latent.search import Dimension, SearchSpace
 from sb3_latent.signals import hearing, interrupt
-from sb3_latent.tuning.agents import MakeModel, algorithm_kwargs, make_callbacks, make_env
+from sb3_latent.tuning.agents import OF_ENVIRONMENT, MakeModel, algorithm_kwargs, make_callbacks, make_env
+from sb3_latent.tuning.algorithms import name_of
 from sb3_latent.tuning.objectives import OBJECTIVES
 from sb3_latent.tuning.report import write_report
 from sb3_latent.tuning.samplers import N_STARTUP_TRIALS, make_pruner, make_sampler
@@ -104,7 +106,7 @@ def optimize(
     :param sampler: ``"tpe"`` or ``"random"``.
     :param pruner: ``"hyperband"``, ``"halving"``, ``"median"`` or ``"none"``.
     :param n_startup_trials: trials drawn at random first.
-    :param n_evaluations: of a trial, evenly spaced, the last at its end.
+    :param n_evaluations: of a trial while it trains, evenly spaced, for the pruner; one at the end gives its value.
     :param n_eval_episodes: of each.
     :param storage: URL of a database, or a journal file ``*.log`` on a shared disk; None keeps the study in memory.
     :param study_name: in the storage; None takes ``env_id``.
@@ -117,10 +119,9 @@ def optimize(
     """
     whole_number("n_trials", n_trials)
     task = TuningTask(make_model, env_id, hyperparams, objectives, n_evaluations, n_eval_episodes, seed)
-    found = task.search_space()
-    chosen = found if space is None else space if isinstance(space, Mapping) else restricted(found, space)
+    chosen = _chosen(task.search_space(), space)
     search = make_sampler(sampler, seed, n_startup_trials), make_pruner(pruner, n_evaluations, n_startup_trials)
-    study = open_study(storage, study_name or env_id, [_name_of(objective) for objective in objectives], *search)
+    study = open_study(storage, study_name or env_id, [*map(_name_of, objectives)], *search)
     try:
         with hearing(interrupt, signal.SIGTERM):
             run_trials(study, lambda trial: task.run(trial, chosen), n_trials, progress_bar=progress_bar)
@@ -191,6 +192,8 @@ class TuningTask:
                 f"hyperparams['policy']={hyperparams.get('policy')!r} must be a name, which can be written to a file: "
                 "'sb3_latent.LatentActorCriticPolicy', or another dotted path or alias of SB3."
             )
+        if isinstance(objectives, str) or not objectives:
+            raise TypeError(f"objectives={objectives!r} must be a list such as ['return'].")
         for objective in objectives:
             if not callable(objective) and objective not in ("return", *OBJECTIVES):
                 raise ValueError(unknown("objective", objective, ("return", *OBJECTIVES)))
@@ -213,7 +216,8 @@ class TuningTask:
         env = make_env(self.env_id, self.hyperparams, self.n_envs, self.seed)
         try:
             model = self.make_model(env=env, seed=self.seed, **algorithm_kwargs(self.hyperparams))
-            return search_space(type(model).__name__, self.hyperparams, model.observation_space, self.n_envs)
+            longest_rollout = self.n_timesteps // (2 * self.n_evaluations)
+            return search_space(name_of(type(model)), self.hyperparams, model.observation_space, self.n_envs, longest_rollout)
         finally:
             env.close()
 
@@ -251,9 +255,26 @@ class TuningTask:
 
     def _value(self, objective: Objective, pruning: PruningCallback, model: BaseAlgorithm, env: VecEnv) -> float:
         if objective == "return":
-            return float(pruning.last_mean_reward)
+            # The callback's last evaluation came before the last updates.
+            returns, _ = evaluate_policy(model, env, self.n_eval_episodes, warn=False)
+            return float(np.mean(returns))
         measure = objective if callable(objective) else OBJECTIVES[objective]
         return float(measure(model, env))
+
+
+def _chosen(found: SearchSpace, space: SearchSpace | Collection[str] | None) -> SearchSpace:
+    if space is None:
+        return found
+    if isinstance(space, str) or not space:
+        raise TypeError(f"space={space!r} must be a list of names or a dictionary of dimensions, with one of them or more.")
+    if not isinstance(space, Mapping):
+        return restricted(found, space)
+    for name, dimension in space.items():
+        if not isinstance(dimension, Dimension):
+            raise TypeError(f"space[{name!r}]={dimension!r} must be a Float, Int, Choice or Layers of sb3_latent.search.")
+        if name.partition(".")[0] in OF_ENVIRONMENT:
+            raise ValueError(f"space[{name!r}] is no hyperparameter of the agent but of its environment or run; leave it out.")
+    return space
 
 
 def _name_of(objective: Objective) -> str:

@@ -28,7 +28,11 @@ MIN_LATENT_DIM, MAX_LATENT_DIM = 8, 128
 
 
 def search_space(
-    algorithm: str, hyperparams: Hyperparameters, observation_space: spaces.Space[Any], n_envs: int = 1
+    algorithm: str,
+    hyperparams: Hyperparameters,
+    observation_space: spaces.Space[Any],
+    n_envs: int = 1,
+    longest_rollout: int | None = None,
 ) -> dict[str, Dimension]:
     """
     All that there is to vary about an agent. What the hyperparameters give beyond that stays.
@@ -37,6 +41,8 @@ def search_space(
     :param hyperparams: of the agent; with ``policy_kwargs: {preset: ..., ...}`` the representation is varied as well.
     :param observation_space: the agent's; its size decides which trunks there are.
     :param n_envs: parallel environments; a minibatch must divide a rollout.
+    :param longest_rollout: steps of all environments together; an agent that is evaluated before its first update is not
+        worth a trial.
     :return: dimensions by dotted name, such as ``"policy_kwargs.latent_dim"``.
     :raises ValueError: if there is no space for the algorithm, or the hyperparameters are wrong.
     :raises TypeError: if the representation is given by classes rather than names.
@@ -44,6 +50,8 @@ def search_space(
     if algorithm not in ALGORITHM_SPACES:
         raise ValueError(unknown("algorithm to tune", algorithm, ALGORITHM_SPACES))
     space = dict(ALGORITHM_SPACES[algorithm])
+    if "n_steps" in space and longest_rollout is not None:
+        space["n_steps"] = _no_longer(space["n_steps"], longest_rollout // n_envs)
     if "n_steps" in space and "batch_size" in space:
         space["batch_size"] = _dividing(space["batch_size"], space["n_steps"], n_envs)
     policy_kwargs = hyperparams.get("policy_kwargs") or {}
@@ -206,6 +214,12 @@ def _frame_shape(settings: Mapping[str, Any], observation_space: spaces.Space[An
     specs = array_specs(observation_space, settings.get("per_frame", False), settings.get("n_frames"))
     shapes = [spec.frame_shape for spec in specs.values() if spec.is_image]
     return min(shapes, key=lambda shape: min(shape[1:]), default=None)
+
+
+def _no_longer(n_steps: Dimension, longest: int) -> Dimension:
+    assert isinstance(n_steps, Choice)
+    lengths = [value for value in n_steps.values if isinstance(value, int)]
+    return Choice(tuple(value for value in lengths if value <= max(longest, min(lengths))))
 
 
 def _dividing(batch_size: Dimension, n_steps: Dimension, n_envs: int) -> Dimension:

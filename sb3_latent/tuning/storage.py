@@ -261,7 +261,7 @@ def shown(storage: str) -> str:
     :param storage: see :func:`open_storage`.
     :return: the same without passwords, to be printed.
     """
-    return storage if storage.endswith(".log") else _shown(_checked_url(storage))
+    return _shown(_checked_url(storage)) if "://" in storage else storage
 
 
 def _shown(url: URL) -> str:

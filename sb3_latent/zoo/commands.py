@@ -3,7 +3,6 @@
 import argparse
 import functools
 import importlib
-import itertools
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -78,6 +77,10 @@ def train(arguments: Sequence[str]) -> None:
     vars(module)["ExperimentManager"] = manager
     try:
         module.train()
+    except (SyntaxError, NameError) as error:
+        raise ValueError(
+            f"an argument after -params, --env-kwargs or --eval-env-kwargs is no Python value: {error}"
+        ) from error
     finally:
         vars(module)["ExperimentManager"] = LatentExperimentManager
 
@@ -139,12 +142,15 @@ def _check_algorithm(arguments: Sequence[str]) -> None:
     """rl_zoo3 says the same below a page of usage."""
     from rl_zoo3.utils import ALGOS
 
-    for option, value in itertools.pairwise(arguments):
-        if option == "--algo" and value not in ALGOS:
-            raise ValueError(unknown("algorithm", value, ALGOS))
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--algo")
+    algorithm = parser.parse_known_args(arguments)[0].algo
+    if algorithm is not None and algorithm not in ALGOS:
+        raise ValueError(unknown("algorithm", algorithm, ALGOS))
 
 
 def _push_to_hub(arguments: Sequence[str]) -> None:
+    _require("huggingface_sb3")
     module = importlib.import_module("huggingface_sb3.push_to_hub")
     if not hasattr(module, "generate_metadata"):
         # rl_zoo3 2.9.2 imports a name that sb3-team-hf-integration 3.2, which it requires, has made private, and whose result

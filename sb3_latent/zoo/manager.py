@@ -16,15 +16,16 @@ import optuna
 from rl_zoo3 import exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from rl_zoo3.utils import ALGOS, get_latest_run_id
+from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.callbacks import CrashSafeCheckpointCallback
-from sb3_latent.resume import has_checkpoint, load_checkpoint, save_checkpoint
+from sb3_latent.resume import has_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint, steps_of
 from sb3_latent.signals import StopOnSignals, hearing, interrupt
+from sb3_latent.tuning.algorithms import name_of
 from sb3_latent.tuning.optimize import open_study
 from sb3_latent.tuning.report import write_report
 from sb3_latent.tuning.samplers import SAMPLERS, make_pruner, make_sampler
@@ -33,7 +34,10 @@ from sb3_latent.tuning.storage import open_storage, shown
 from sb3_latent.tuning.trials import draw, hyperparams_of, is_drawn, outcome_of, write_best
 from sb3_latent.tuning.workers import run_trials
 from sb3_latent.zoo.algorithms import ALGORITHMS
-from sb3_latent.zoo.schema import check_config
+from sb3_latent.zoo.arguments import check_arguments
+from sb3_latent.zoo.evaluations import continue_log
+from sb3_latent.zoo.keywords import section_errors
+from sb3_latent.zoo.schema import check_config, message_of
 
 
 class LatentExperimentManager(ExperimentManager):
@@ -49,12 +53,14 @@ class LatentExperimentManager(ExperimentManager):
     :param search: hyperparameters to tune; empty for all.
     :param kwargs: as rl_zoo3's.
     :raises FileNotFoundError: if there is nothing to go on with.
+    :raises ValueError: if an argument is wrong, or two do not fit together.
     """
 
     def __init__(
         self, *args: Any, config: str | None = None, resume: bool = False, search: Collection[str] = (), **kwargs: Any
     ) -> None:
         bound = inspect.signature(ExperimentManager.__init__).bind(self, *args, **kwargs)
+        check_arguments(bound.arguments, resume, search)
         algorithm = bound.arguments["algo"]
         # Files of rl_zoo3 are its own business.
         self._is_checked = config is not None or algorithm in ALGORITHMS
@@ -64,6 +70,7 @@ class LatentExperimentManager(ExperimentManager):
         super().__init__(*args, **kwargs)
         self.resume = resume
         self.search = search
+        self.stopped_by: signal.Signals | None = None
         if resume:
             self._go_on()
 
@@ -88,6 +95,11 @@ class LatentExperimentManager(ExperimentManager):
             saved = {name: hyperparams[name] for name in sorted(hyperparams)}
             print(f"Hyperparameters of trial {trial_id}:")
             pprint(saved)
+        if self.custom_hyperparams:
+            for error in section_errors(ALGOS[self.algo], hyperparams):
+                raise ValueError(f"-params: {'.'.join(map(str, error.absolute_path))}: {message_of(error)}")
+        if isinstance(hyperparams.get("policy_kwargs"), str):
+            hyperparams["policy_kwargs"] = eval(hyperparams["policy_kwargs"], vars(exp_manager))
         self._file = copy.deepcopy(hyperparams)
         if "env_kwargs" in hyperparams and self._eval_env_kwargs_args is None:
             self.eval_env_kwargs = hyperparams["env_kwargs"]
@@ -102,7 +114,7 @@ class LatentExperimentManager(ExperimentManager):
         log = Path(self.save_path) / "evaluations.npz"
         for callback in self.callbacks:
             if self.resume and isinstance(callback, EvalCallback) and log.exists():
-                _continue_log(callback, log)
+                continue_log(callback, log, steps_of(list_checkpoints(self.checkpoints)[-1]))
 
     def learn(self, model: BaseAlgorithm) -> None:
         """
@@ -113,17 +125,33 @@ class LatentExperimentManager(ExperimentManager):
             return
         stop = StopOnSignals()
         n_before = model.num_timesteps if self.resume else 0
+        if n_before >= self.n_timesteps:
+            raise ValueError(f"--resume: {self.save_path!r} is at step {n_before} of {self.n_timesteps}; give a larger -n.")
         # Of rl_zoo3: -1 is SB3's default, less is no log at all.
         log: dict[str, Any] = {} if self.log_interval == -1 else {"log_interval": max(self.log_interval, 0) or None}
         try:
             with hearing(stop.heard, signal.SIGINT, signal.SIGTERM):
                 callbacks = [*self.callbacks, stop]
-                model.learn(self.n_timesteps - n_before, callbacks, reset_num_timesteps=not self.resume, **log)
+                # SB3 names the log after the class, and would go on with that of the last run of any PPO.
+                name = f"{self.algo}_{Path(self.save_path).name}"
+                model.learn(
+                    self.n_timesteps - n_before, callbacks, tb_log_name=name, reset_num_timesteps=not self.resume, **log
+                )
         finally:
             assert model.env is not None
             model.env.close()
+        self.stopped_by = stop.received
         if stop.received is not None or has_checkpoint(self.checkpoints):
             self._save_all(model)
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        """
+        :param model: as rl_zoo3 saves it.
+        :raises SystemExit: if a signal ended training before its time, with the status of that signal.
+        """
+        super().save_trained_model(model)
+        if self.stopped_by is not None:
+            raise SystemExit(128 + self.stopped_by)
 
     def objective(self, trial: optuna.Trial) -> float:
         """
@@ -144,12 +172,8 @@ class LatentExperimentManager(ExperimentManager):
     def hyperparameters_optimization(self) -> None:
         """
         :raises ValueError: if a name is unknown or the storage cannot be reached.
+        :raises KeyboardInterrupt: if Ctrl-C or SIGTERM ended it.
         """
-        if self.n_jobs != 1:
-            raise ValueError(
-                f"--n-jobs {self.n_jobs}: threads would share one random state; start {self.n_jobs} processes with the same "
-                "--storage and --study-name instead."
-            )
         study, total = self._study(), self.max_total_trials
         try:
             with hearing(interrupt, signal.SIGTERM), _sampling_with(self.algo, self._sampler()):
@@ -162,6 +186,7 @@ class LatentExperimentManager(ExperimentManager):
                 )
         except KeyboardInterrupt:
             print("Interrupted: the study is saved, and the same command goes on with it.")
+            raise
         finally:
             self._report(study)
 
@@ -173,12 +198,13 @@ class LatentExperimentManager(ExperimentManager):
         return load_checkpoint(ALGOS[self.algo], self.checkpoints, env, **settings)
 
     def _go_on(self) -> None:
-        run = Path(self.log_path) / f"{self.env_name}_{get_latest_run_id(self.log_path, self.env_name)}"
-        if not has_checkpoint(run / "checkpoints"):
+        runs = [path for path in Path(self.log_path).glob(f"{self.env_name}_[0-9]*") if has_checkpoint(path / "checkpoints")]
+        if not runs:
             raise FileNotFoundError(
-                f"--resume: {str(run)!r} holds no checkpoint; a run leaves one when Ctrl-C or SIGTERM stops it, and every so "
-                "many steps with --save-freq. Drop --resume to begin a run."
+                f"--resume: no run of {self.env_name} in {self.log_path!r} holds a checkpoint; a run leaves one when Ctrl-C "
+                "or SIGTERM stops it, and every so many steps with --save-freq. Drop --resume to begin a run."
             )
+        run = max(runs, key=lambda path: list_checkpoints(path / "checkpoints")[-1].stat().st_mtime)
         self.save_path, self.params_path = str(run), str(run / self.env_name)
         self.continue_training = True
         # The monitor of the resumed run would overwrite that of the run before; SB3 reads both under these names.
@@ -202,7 +228,9 @@ class LatentExperimentManager(ExperimentManager):
             return lambda *args: _kept(policy_kwargs, stock(*args))
         env = self.create_envs(1, no_log=True)
         env.close()
-        space = search_space(ALGOS[self.algo].__name__, self._hyperparams, env.observation_space, self.n_envs)
+        longest_rollout = self.n_timesteps // (2 * self.n_evaluations)
+        name = name_of(ALGOS[self.algo])
+        space = search_space(name, self._hyperparams, env.observation_space, self.n_envs, longest_rollout)
         if self.search:
             space = restricted(space, self.search)
 
@@ -241,8 +269,6 @@ class LatentExperimentManager(ExperimentManager):
         if is_drawn(trials[number]):
             return hyperparams_of(trials[number], hyperparams)
         given = hyperparams.get("policy_kwargs") or {}
-        if isinstance(given, str):
-            given = eval(given, vars(exp_manager))
         return {**hyperparams, **_kept(given, HYPERPARAMS_CONVERTER[self.algo](trials[number].params))}
 
     def _report(self, study: optuna.Study) -> None:
@@ -269,12 +295,3 @@ def _sampling_with(algorithm: str, sampler: Callable[..., dict[str, Any]]) -> It
 def _kept(given: Mapping[str, Any], sampled: Mapping[str, Any]) -> dict[str, Any]:
     """What rl_zoo3 sampled, in the place of what the file gives, and beside the rest of it."""
     return {**sampled, "policy_kwargs": {**given, **sampled.get("policy_kwargs", {})}}
-
-
-def _continue_log(callback: EvalCallback, log: Path) -> None:
-    """SB3 writes its evaluations anew each time, all that it knows of."""
-    with np.load(log) as saved:
-        callback.evaluations_timesteps = saved["timesteps"].tolist()
-        callback.evaluations_results = saved["results"].tolist()
-        callback.evaluations_length = saved["ep_lengths"].tolist()
-    callback.best_mean_reward = float(np.mean(callback.evaluations_results, axis=1).max())

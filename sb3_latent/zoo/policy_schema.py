@@ -54,7 +54,9 @@ def policy_schema(policy: type[BasePolicy], arguments: Mapping[str, Any]) -> Sch
     properties = {name: each for name, each in schema["properties"].items() if name not in _OURS}
     properties |= {name: {"type": ["string"]} for name in _CLASSES if name in properties}
     presets = _presets(policy)
-    preset = arguments.get("preset", inspect.signature(policy).parameters["preset"].default)
+    default = inspect.signature(policy).parameters["preset"].default
+    preset = arguments.get("preset", default)
+    preset = preset if isinstance(preset, str) else default
     extractor = DynamicsExtractor if preset in WINDOW_PRESETS else LatentExtractor
     properties |= schema_of(extractor, skip=("observation_space",))["properties"]
     if issubclass(policy, SharedEncoderPolicy):
@@ -67,7 +69,7 @@ def policy_schema(policy: type[BasePolicy], arguments: Mapping[str, Any]) -> Sch
         "properties": {**_ADAM["properties"], "encoder": _ADAM, "decoder": _ADAM},
     }
     properties["preset"] = {"type": "string", "names": presets}
-    latent = {"latent": presets} if preset in presets else {}
+    latent = {"latent": presets} if arguments.get("preset", default) in presets else {}
     return {"type": "object", "properties": properties, "additionalProperties": False, **latent}
 
 

@@ -80,11 +80,14 @@ def _errors(document: Any, algorithm: type[BaseAlgorithm]) -> Iterator[tuple[yam
         if (message := _wrong_env_id(env_id)) is not None:
             yield (env_id,), message
         for error in section_errors(algorithm, section):
-            yield (env_id, *error.absolute_path), _message(error)
+            yield (env_id, *error.absolute_path), message_of(error)
 
 
-def _message(error: ValidationError) -> str:
-    """One line that says what to do where the library's does not."""
+def message_of(error: ValidationError) -> str:
+    """
+    :param error: of jsonschema.
+    :return: one line, which says what to do where the library's does not.
+    """
     if error.validator == "required":
         return f"{error.message}."
     value = error.instance

@@ -87,7 +87,7 @@ def test_a_trial_is_the_agent_given_with_the_values_drawn(tmp_path):
     assert len({model.seed for model in made}) == 3
 
 
-def test_the_value_is_the_mean_return_of_the_last_evaluation(tmp_path):
+def test_the_value_is_the_mean_return_after_the_last_update(tmp_path):
     made = []
 
     def make_model(**kwargs):
@@ -97,7 +97,8 @@ def test_the_value_is_the_mean_return_of_the_last_evaluation(tmp_path):
     study = tune(tmp_path, 1, make_model, n_eval_episodes=3)
     model = made[-1]
     env = make_env(NOISE, HYPERPARAMS, 1, model.seed + 2)
-    evaluate_policy(model, env, n_eval_episodes=3)
+    for _ in range(2):
+        evaluate_policy(model, env, n_eval_episodes=3)
     assert study.trials[0].value == evaluate_policy(model, env, n_eval_episodes=3)[0]
     assert set(study.trials[0].intermediate_values) == {1, 2}
 
@@ -256,6 +257,11 @@ def test_names_become_objects_and_arguments_stay():
 @pytest.mark.parametrize(
     "change, error, match",
     [
+        ({"space": "kappa"}, TypeError, "must be a list of names"),
+        ({"space": {"gamma": (0.9, 0.99)}}, TypeError, "must be a Float, Int, Choice or Layers"),
+        ({"space": {"n_envs": Choice((1, 3))}}, ValueError, "no hyperparameter of the agent"),
+        ({"objectives": "return"}, TypeError, "must be a list"),
+        ({"objectives": []}, TypeError, "must be a list"),
         (
             {"env_id": "tests/TuningNois-v0"},
             ValueError,
@@ -281,6 +287,14 @@ def test_bad_input_is_refused_before_the_first_trial(tmp_path, change, error, ma
     with pytest.raises(error, match=match):
         tune(tmp_path, **change)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_algorithm_of_the_users_own_is_tuned_as_its_parent(tmp_path):
+    class Mine(A2C):
+        pass
+
+    small = {name: value for name, value in HYPERPARAMS.items() if name not in ("n_steps", "batch_size", "n_epochs")}
+    assert set(tune(tmp_path, 1, Mine, small, space=["gae_lambda"]).trials[0].params) == {"gae_lambda"}
 
 
 def test_off_policy_agents_as_well(tmp_path):

@@ -184,6 +184,16 @@ def test_hyperparameters_are_arguments_of_the_algorithm_within_its_rules(algorit
     assert names <= set(inspect.signature(cls).parameters)
 
 
+def test_rollouts_leave_room_for_updates_between_evaluations():
+    space = search_space("PPO", {}, IMAGES, n_envs=16, longest_rollout=30_000 // 8)
+    assert space["n_steps"] == Choice((128,)) and max(space["batch_size"].values) == 256
+    assert search_space("PPO", {}, IMAGES, n_envs=16, longest_rollout=100)["n_steps"] == Choice((128,))
+    assert (
+        search_space("PPO", {}, IMAGES, n_envs=1, longest_rollout=10**6)["n_steps"]
+        == search_space("PPO", {}, IMAGES)["n_steps"]
+    )
+
+
 def test_optuna_holds_every_dimension():
     everything = {f"{cls}.{name}": one for registry, _, cls in CLASSES for name, one in registry.get(cls).search_space.items()}
     everything |= {f"{algorithm}.{n}": one for algorithm, space in ALGORITHM_SPACES.items() for n, one in space.items()}

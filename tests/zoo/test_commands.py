@@ -59,7 +59,18 @@ def test_the_module_is_the_command():
         (("enjoy", "--algo", "ppo_va", "--env", TINY_BALL), "unknown algorithm 'ppo_va'; did you mean 'ppo_vae'?"),
         (("train", "--algo", "ppo_vae", "--env", "sb3_latent/TinyBal-v0"), "you maybe meant sb3_latent/TinyBall-v0?"),
         (("train", *CHOSEN, "--conf-file", "missing.yml"), "missing.yml"),
-        (("train", *CHOSEN, "-f", "nowhere", "--resume"), "holds no checkpoint"),
+        (("train", *CHOSEN, "-f", "nowhere", "--resume"), "holds a checkpoint; a run leaves one when"),
+        (("train", *CHOSEN, "--resume", "-optimize"), "--resume goes on with a run"),
+        (("train", *CHOSEN, "--search", "kappa"), "--search kappa chooses what -optimize tunes"),
+        (("train", *CHOSEN, "--device", "foo"), "--device foo: "),
+        (("train", *CHOSEN, "--eval-episodes", 0), "--eval-episodes=0 must be an integer of at least 1"),
+        (("train", *CHOSEN, "-optimize", "--n-evaluations", 0), "--n-evaluations=0 must be"),
+        (("train", *CHOSEN, "-optimize", "--max-total-trials", 0), "--max-total-trials=0 must be"),
+        (("train", *CHOSEN, "-optimize", "--storage", "foo.db"), "foo.db"),
+        (("train", *CHOSEN, "-params", "learning_rate:abc"), "is no Python value: name 'abc' is not defined"),
+        (("train", *CHOSEN, "-params", "learning_rte:0.01"), "-params: learning_rte: "),
+        (("train", *CHOSEN, "-params", "n_envs:0"), "-params: n_envs: "),
+        (("train", "--algo=ppo_vea", "--env", TINY_BALL), "unknown algorithm 'ppo_vea'; did you mean 'ppo_vae'?"),
         (("train", *CHOSEN, "-i", "missing.zip"), "must be a valid path to a .zip file"),
         (("train", "--algo", "ppo_vae", "--env", "CartPole-v1"), "Hyperparameters not found for ppo_vae-CartPole-v1"),
         (
@@ -84,6 +95,10 @@ def test_bad_input_is_one_line_and_status_2(arguments, line, tmp_path, monkeypat
         ("sb3_latent/TinyBall-v0:\n  policy: [1\n", ":3:"),
         (
             "sb3_latent/TinyBall-v0:\n  policy: sb3_latent.LatentActorCriticPolicy\n  policy_kwargs: {preset: vea}\n",
+            ":3: sb3_latent/TinyBall-v0.policy_kwargs.preset",
+        ),
+        (
+            "sb3_latent/TinyBall-v0:\n  policy: sb3_latent.LatentActorCriticPolicy\n  policy_kwargs: {preset: [vae]}\n",
             ":3: sb3_latent/TinyBall-v0.policy_kwargs.preset",
         ),
         ("sb3_latent/TinyBall-v0:\n  n_timestep: 10\n", ":2: sb3_latent/TinyBall-v0.n_timestep"),
@@ -213,7 +228,7 @@ def test_a_stopped_run_is_saved_whole_and_goes_on(algorithm, env_id, number, tmp
     process = start(tmp_path, algorithm, "-n", 100_000, "--eval-freq", 100, "--eval-episodes", 1, env_id=env_id)
     run = tmp_path / algorithm / f"{env_id.replace('/', '-')}_1"
     output = stopped(process, (run / "evaluations.npz").exists, number)
-    assert process.returncode == 0 and "with --resume goes on" in output, output
+    assert process.returncode == 128 + number and "with --resume goes on" in output, output
     (checkpoint,) = list_checkpoints(run / "checkpoints")
     n_steps = steps_of(checkpoint)
     assert 100 <= n_steps < 100_000
@@ -248,6 +263,55 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tmp_path):
     files = {file.name: len(file.read_text().splitlines()) for file in run.glob("*0.monitor.csv")}
     assert {"earlier_0_0.monitor.csv", "earlier_1_0.monitor.csv", "0.monitor.csv"} == set(files)
     assert sum(files.values()) > rows
+
+
+@pytest.fixture
+def stopped_run(tmp_path):
+    """Of 300 steps and more, evaluated at 200, with a checkpoint."""
+    more = ("-n", 300, "--eval-freq", 200, "--eval-episodes", 2, "--save-freq", 100, "-tb", tmp_path / "tensorboard")
+    assert train("ppo_vae", TINY_BALL, tmp_path, *more) == 0
+    return tmp_path / "ppo_vae" / f"{NAME}_1"
+
+
+def resumed(folder, *arguments):
+    return train("ppo_vae", TINY_BALL, folder, "--resume", "--eval-freq", 200, *arguments)
+
+
+def test_evaluations_of_other_lengths_are_refused_before_they_spoil_the_log(stopped_run, tmp_path, capsys):
+    assert resumed(tmp_path, "-n", 900, "--eval-episodes", 3) == 2
+    assert "--eval-episodes 3: the run has evaluations of 2" in capsys.readouterr().err
+    assert resumed(tmp_path, "-n", 900, "--eval-episodes", 2) == 0
+    assert len(np.load(stopped_run / "evaluations.npz")["timesteps"]) >= 3
+
+
+def test_evaluations_that_a_crash_broke_are_begun_anew(stopped_run, tmp_path):
+    log = stopped_run / "evaluations.npz"
+    log.write_bytes(log.read_bytes()[:300])
+    with pytest.warns(UserWarning, match=r"evaluations.npz' cannot be read"):
+        assert resumed(tmp_path, "-n", 900, "--eval-episodes", 2) == 0
+    assert len(np.load(log)["timesteps"]) >= 2
+
+
+def test_evaluations_after_the_checkpoint_come_again(stopped_run, tmp_path):
+    log, n_steps = stopped_run / "evaluations.npz", steps_of(list_checkpoints(stopped_run / "checkpoints")[-1])
+    saved = dict(np.load(log))
+    later = {name: np.concatenate([values, values[-1:]]) for name, values in saved.items()}
+    later["timesteps"][-1] = n_steps + 1
+    np.savez(log, **later)
+    assert resumed(tmp_path, "-n", 900, "--eval-episodes", 2) == 0
+    steps = np.load(log)["timesteps"]
+    assert n_steps + 1 not in steps and (np.diff(steps) > 0).all()
+
+
+def test_the_run_with_the_newest_checkpoint_is_resumed_with_its_own_log(stopped_run, tmp_path, capsys):
+    (tmp_path / "ppo_vae" / f"{NAME}_7" / NAME).mkdir(parents=True)
+    logs = tmp_path / "tensorboard"
+    assert train("ppo_cnn", TINY_BALL, tmp_path, "-n", 100, "-tb", logs) == 0
+    assert resumed(tmp_path, "-n", 900, "--eval-episodes", 2, "-tb", logs) == 0
+    assert f"Going on with {stopped_run}" in capsys.readouterr().out
+    assert sorted(path.name for path in (logs / NAME).iterdir()) == [f"ppo_cnn_{NAME}_1_1", f"ppo_vae_{NAME}_1_1"]
+    assert resumed(tmp_path, "-n", 900, "--eval-episodes", 2) == 2
+    assert "give a larger -n" in capsys.readouterr().err
 
 
 def test_rl_zoo3s_own_way_to_continue_is_left_alone(tmp_path):

@@ -217,6 +217,14 @@ def test_the_trials_of_the_study_that_is_there_by_default(tmp_path, capsys):
     assert get_hooked_extractors(SEEN[-1])[0].kappa == trial.params["policy_kwargs.kappa"]
 
 
+def test_settings_written_as_python_are_kept_and_written_to_the_best(tmp_path):
+    expression = "dict(preset='vae', latent_dim=4, trunk='mlp', trunk_kwargs=dict(net_arch=[8]))"
+    status, _ = tune(tmp_path, "ppo", "--search", "kappa", n_trials=1, policy_kwargs=expression)
+    assert status == 0
+    best = yaml.safe_load((tmp_path / "ppo" / "tests-StudyDiscrete-v0_study" / "best.yml").read_text())
+    assert best[ON]["policy_kwargs"]["latent_dim"] == 4 and "kappa" in best[ON]["policy_kwargs"]
+
+
 def test_passwords_are_not_printed(tmp_path, capsys):
     tune(tmp_path, "ppo", "--storage", "postgresql://me:secret@127.0.0.1:1/x")
     printed = capsys.readouterr()
@@ -323,7 +331,7 @@ def test_sigterm_keeps_the_study_and_the_same_command_goes_on(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "the same command goes on" in output, output
+    assert process.returncode == 130 and "the same command goes on" in output, output
     (interrupted,) = [trial for trial in trials() if trial.state is TrialState.FAIL]
     (again,) = [trial for trial in trials() if trial.state is TrialState.WAITING]
     assert again.system_attrs["fixed_params" if "fixed_params" in again.system_attrs else "failed_trial"] is not None
