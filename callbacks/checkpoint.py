@@ -8,7 +8,7 @@ from pathlib import Path
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_latent.checks import whole_number
-from sb3_latent.resume import list_checkpoints, n_bytes_of, remove_leftovers, save_checkpoint, steps_of
+from sb3_latent.resume import list_checkpoints, n_bytes_of, remove_leftovers, remove_old, save_checkpoint, steps_of
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,6 +50,8 @@ class CrashSafeCheckpointCallback(BaseCallback):
                 f"{str(later[-1])!r} exists, and this model is at step {self.model.num_timesteps}: go on with "
                 "load_checkpoint(...) and learn(..., reset_num_timesteps=False), or choose another folder."
             )
+        # A process may have been killed between writing one and deleting another.
+        remove_old(self.folder, self.keep)
 
     def _on_training_start(self) -> None:
         self._saved_at = self.num_timesteps

@@ -61,10 +61,7 @@ def save_checkpoint(model: BaseAlgorithm, folder: str | Path, keep: int = 2) -> 
         statistics = model.get_vec_normalize_env()
         if statistics is not None:
             statistics.save(str(temporary / _VEC_NORMALIZE))
-    for old in list_checkpoints(folder)[:-keep]:
-        unnamed = _hidden(old)
-        old.rename(unnamed)
-        shutil.rmtree(unnamed)
+    remove_old(folder, keep)
     return path
 
 
@@ -129,6 +126,19 @@ def steps_of(checkpoint: Path) -> int:
     :return: environment steps of its model.
     """
     return int(checkpoint.name.rpartition("_")[2])
+
+
+def remove_old(folder: str | Path, keep: int) -> None:
+    """
+    Remove all checkpoints but the newest; each loses its name before the first of its files is deleted.
+
+    :param folder: of :func:`save_checkpoint`.
+    :param keep: checkpoints that stay.
+    """
+    for old in list_checkpoints(folder)[:-keep]:
+        unnamed = _hidden(old)
+        old.rename(unnamed)
+        shutil.rmtree(unnamed)
 
 
 def remove_leftovers(folder: str | Path) -> None:

@@ -93,8 +93,9 @@ class VecHistoryWrapper(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, length: int = 8, start: Start = "repeat") -> None:
-        limited = np.flatnonzero(venv.env_is_wrapped(TimeLimit)).tolist()
+        # By its attribute: rl_zoo3 replaces gymnasium's TimeLimit, and the class cannot be sent to a process any more.
         # Only where there is one: a process of SubprocVecEnv would die of an unknown attribute.
+        limited = np.flatnonzero(venv.env_method("has_wrapper_attr", "_max_episode_steps")).tolist()
         limits = venv.get_attr("_max_episode_steps", limited) if limited else []
         windows = _Windows(venv.observation_space, venv.action_space, length, start, venv.num_envs, limits)
         super().__init__(venv, windows.space)

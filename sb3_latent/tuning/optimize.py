@@ -246,7 +246,7 @@ class TuningTask:
         pruning = PruningCallback(trial, eval_env, eval_freq, self.n_eval_episodes, may_prune=len(self.objectives) == 1)
         try:
             model.learn(self.n_timesteps, callback=[*callbacks, pruning])
-        except (FloatingPointError, ValueError) as error:
+        except (FloatingPointError, RuntimeError, ValueError) as error:
             raise outcome_of(error) from error
         if pruning.is_pruned:
             raise optuna.TrialPruned

@@ -53,8 +53,9 @@ def outcome_of(error: Exception) -> Exception:
     :param error: of ``learn``.
     :return: ``TrialPruned`` if the trial diverged, which is an outcome; else the error, for a wrong configuration is none.
     """
-    # torch's distributions refuse parameters that are NaN with a ValueError of these words.
-    diverged = isinstance(error, FloatingPointError) or "found invalid values" in str(error)
+    # torch's distributions refuse parameters that are NaN with a ValueError, its sampling with a RuntimeError of these words.
+    words = ("found invalid values", "probability tensor contains either")
+    diverged = isinstance(error, FloatingPointError) or any(part in str(error) for part in words)
     return optuna.TrialPruned(f"diverged: {error}") if diverged else error
 
 

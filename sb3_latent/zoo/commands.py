@@ -1,6 +1,7 @@
 """The verbs of ``sb3-latent zoo``: those of rl_zoo3 with our names registered, and ``check``."""
 
 import argparse
+import difflib
 import functools
 import importlib
 import runpy
@@ -74,6 +75,7 @@ def train(arguments: Sequence[str]) -> None:
     from sb3_latent.zoo.manager import LatentExperimentManager
 
     manager = functools.partial(LatentExperimentManager, resume=parsed.resume, search=parsed.search)
+    _check_env(sys.argv[1:])
     vars(module)["ExperimentManager"] = manager
     try:
         module.train()
@@ -159,9 +161,26 @@ def _push_to_hub(arguments: Sequence[str]) -> None:
     _watch(_script("push_to_hub"))
 
 
-def _require(module: str) -> None:
+def _check_env(arguments: Sequence[str]) -> None:
+    """rl_zoo3 asks as well, and knows no remedy."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--env")
+    parser.add_argument("--gym-packages", nargs="+", default=[])
+    parsed, _ = parser.parse_known_args(arguments)
+    for package in parsed.gym_packages:
+        importlib.import_module(package)
+    if parsed.env is None or parsed.env in gym.registry:
+        return
+    if parsed.env.startswith("ALE/") or "NoFrameskip" in parsed.env:
+        _require("ale_py", "atari")
+    nearest = difflib.get_close_matches(parsed.env, gym.registry, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "name the package that registers it by --gym-packages."
+    raise ValueError(f"unknown environment {parsed.env!r}; {hint}")
+
+
+def _require(module: str, extra: str = "zoo") -> None:
     if find_spec(module) is None:
-        raise ImportError(f"{module} is not installed: pip install 'sb3_latent[zoo]'")
+        raise ImportError(f"{module} is not installed: pip install 'sb3_latent[{extra}]'")
 
 
 VERBS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -200,13 +200,15 @@ def _imported(name: str, base: type) -> Any:
     :return: the class.
     :raises ValueError: if there is none.
     """
-    module, _, attribute = name.rpartition(".")
+    path, _, attribute = name.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        allowed = getattr(importlib.import_module("sb3_latent"), "__all__", []) if module == "sb3_latent" else []
-        hint = f" {unknown('name', attribute, allowed)}" if allowed else ""
-        raise ValueError(f"{name!r} cannot be imported ({error}).{hint}") from error
+        module = importlib.import_module(path)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{name!r} cannot be imported ({error}).") from error
+    if not hasattr(module, attribute):
+        fitting = [each for each, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
+        raise ValueError(f"{name!r} cannot be imported: {unknown('name', attribute, fitting)}")
+    cls = getattr(module, attribute)
     if not (isinstance(cls, type) and issubclass(cls, base)) and not (base is object and callable(cls)):
         raise ValueError(f"{name!r} is no {base.__name__}.")
     return cls

@@ -89,15 +89,18 @@ class LatentExperimentManager(ExperimentManager):
             if problems:
                 raise ValueError("\n".join(map(str, problems)))
         trial_id, self.trial_id = self.trial_id, None
-        hyperparams, saved = super().read_hyperparameters()
+        try:
+            hyperparams, saved = super().read_hyperparameters()
+        except ValueError as error:
+            raise ValueError(f"{error}; add an entry of that name, or give another file by --conf-file.") from error
         if trial_id is not None:
             hyperparams = self._of_trial(trial_id, hyperparams) | (self.custom_hyperparams or {})
             saved = {name: hyperparams[name] for name in sorted(hyperparams)}
             print(f"Hyperparameters of trial {trial_id}:")
             pprint(saved)
         if self.custom_hyperparams:
-            for error in section_errors(ALGOS[self.algo], hyperparams):
-                raise ValueError(f"-params: {'.'.join(map(str, error.absolute_path))}: {message_of(error)}")
+            for mistake in section_errors(ALGOS[self.algo], hyperparams):
+                raise ValueError(f"-params: {'.'.join(map(str, mistake.absolute_path))}: {message_of(mistake)}")
         if isinstance(hyperparams.get("policy_kwargs"), str):
             hyperparams["policy_kwargs"] = eval(hyperparams["policy_kwargs"], vars(exp_manager))
         self._file = copy.deepcopy(hyperparams)
@@ -166,7 +169,7 @@ class LatentExperimentManager(ExperimentManager):
             if isinstance(pruned.__cause__, Exception):
                 raise outcome_of(pruned.__cause__) from pruned.__cause__
             raise
-        except FloatingPointError as error:
+        except (FloatingPointError, RuntimeError) as error:
             raise outcome_of(error) from error
 
     def hyperparameters_optimization(self) -> None:

@@ -15,6 +15,7 @@ from sb3_latent import LatentExtractor, get_extractor, latent_kwargs
 from sb3_latent.search import Choice, Float
 from sb3_latent.tuning import objectives, optimize
 from sb3_latent.tuning.agents import algorithm_kwargs, make_callbacks, make_env
+from sb3_latent.tuning.trials import outcome_of
 
 NOISE, STATE = "tests/TuningNoise-v0", "tests/TuningState-v0"
 TINY = {"preset": "vae", "latent_dim": 4, "trunk": "mlp", "trunk_kwargs": {"net_arch": [8]}, "net_arch": [4]}
@@ -136,6 +137,23 @@ def test_a_trial_that_diverges_is_pruned_and_the_study_goes_on(tmp_path):
         tmp_path, space={"learning_rate": Float(1e30, 1e32, log=True)}, hyperparams={**HYPERPARAMS, "n_timesteps": 64}
     )
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FloatingPointError("recon is nan"),
+        ValueError("found invalid values: nan"),
+        RuntimeError("probability tensor contains either `inf`"),
+    ],
+)
+def test_all_ways_to_diverge_are_outcomes(error):
+    assert isinstance(outcome_of(error), optuna.TrialPruned)
+
+
+@pytest.mark.parametrize("error", [ValueError("latent_dim=-3"), RuntimeError("CUDA out of memory")])
+def test_other_errors_are_none(error):
+    assert outcome_of(error) is error
 
 
 def test_a_wrong_configuration_ends_the_study_and_says_why(tmp_path):

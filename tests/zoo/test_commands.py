@@ -57,7 +57,8 @@ def test_the_module_is_the_command():
     [
         (("train", "--algo", "ppo_va", "--env", TINY_BALL), "unknown algorithm 'ppo_va'; did you mean 'ppo_vae'?"),
         (("enjoy", "--algo", "ppo_va", "--env", TINY_BALL), "unknown algorithm 'ppo_va'; did you mean 'ppo_vae'?"),
-        (("train", "--algo", "ppo_vae", "--env", "sb3_latent/TinyBal-v0"), "you maybe meant sb3_latent/TinyBall-v0?"),
+        (("train", "--algo", "ppo_vae", "--env", "sb3_latent/TinyBal-v0"), "did you mean 'sb3_latent/TinyBall-v0'?"),
+        (("train", "--algo", "ppo_vae", "--env", "mine/World-v0"), "name the package that registers it by --gym-packages"),
         (("train", *CHOSEN, "--conf-file", "missing.yml"), "missing.yml"),
         (("train", *CHOSEN, "-f", "nowhere", "--resume"), "holds a checkpoint; a run leaves one when"),
         (("train", *CHOSEN, "--resume", "-optimize"), "--resume goes on with a run"),
@@ -72,7 +73,10 @@ def test_the_module_is_the_command():
         (("train", *CHOSEN, "-params", "n_envs:0"), "-params: n_envs: "),
         (("train", "--algo=ppo_vea", "--env", TINY_BALL), "unknown algorithm 'ppo_vea'; did you mean 'ppo_vae'?"),
         (("train", *CHOSEN, "-i", "missing.zip"), "must be a valid path to a .zip file"),
-        (("train", "--algo", "ppo_vae", "--env", "CartPole-v1"), "Hyperparameters not found for ppo_vae-CartPole-v1"),
+        (
+            ("train", "--algo", "ppo_vae", "--env", "CartPole-v1"),
+            "ppo_vae.yml; add an entry of that name, or give another file by",
+        ),
         (
             ("train", *CHOSEN, "-optimize", "--storage", "postgresql://nobody@127.0.0.1:1/x"),
             "nobody@127.0.0.1:1/x' cannot be opened",
@@ -101,6 +105,10 @@ def test_bad_input_is_one_line_and_status_2(arguments, line, tmp_path, monkeypat
             "sb3_latent/TinyBall-v0:\n  policy: sb3_latent.LatentActorCriticPolicy\n  policy_kwargs: {preset: [vae]}\n",
             ":3: sb3_latent/TinyBall-v0.policy_kwargs.preset",
         ),
+        (
+            "sb3_latent/TinyBall-v0:\n  policy: MlpPolicy\n  callback: stable_baselines3.common.callbacks.EvalCalback\n",
+            "unknown name 'EvalCalback'; did you mean 'EvalCallback'?",
+        ),
         ("sb3_latent/TinyBall-v0:\n  n_timestep: 10\n", ":2: sb3_latent/TinyBall-v0.n_timestep"),
     ],
 )
@@ -113,7 +121,8 @@ def test_mistakes_in_a_file_are_told_with_line_and_key(verb, text, line, tmp_pat
     )
     assert zoo(*arguments) == 2
     err = capsys.readouterr().err
-    assert f"mine.yml{line}" in err and "Traceback" not in err
+    assert (f"mine.yml{line}" if line.startswith(":") else line) in err
+    assert "Traceback" not in err
 
 
 def test_a_storage_that_fails_later_is_one_line(monkeypatch, capsys):
@@ -143,6 +152,14 @@ def test_debug_shows_where(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert zoo("train", "--algo", "ppo_vae", "--env", "no", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_atari_without_its_extra(monkeypatch, capsys):
+    from sb3_latent.zoo import commands
+
+    monkeypatch.setattr(commands, "find_spec", lambda name: None if name == "ale_py" else object())
+    assert zoo("train", "--algo", "ppo_vae", "--env", "NoSuchGameNoFrameskip-v4") == 2
+    assert capsys.readouterr().err == "sb3-latent: ale_py is not installed: pip install 'sb3_latent[atari]'\n"
 
 
 @pytest.mark.parametrize("module", ["rl_zoo3", "optuna", "seaborn"])
