@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import GradientBoostingClassifier  # type: ignore[import-untyped]  # scikit-learn has no types
-from sklearn.metrics import mutual_info_score  # type: ignore[import-untyped]
+from sklearn.metrics import mutual_info_score  # type: ignore[import-untyped]  # no types
 
 from sb3_latent.checks import whole_number
 from sb3_latent.probes.dataset import Dataset

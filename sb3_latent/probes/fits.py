@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]  # scikit-learn has no types
-from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
-from sklearn.neural_network import MLPClassifier, MLPRegressor  # type: ignore[import-untyped]
-from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]  # no types
+from sklearn.neural_network import MLPClassifier, MLPRegressor  # type: ignore[import-untyped]  # no types
+from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]  # no types
 
 Array: TypeAlias = npt.NDArray[Any]
 Probe: TypeAlias = Literal["linear", "mlp"]

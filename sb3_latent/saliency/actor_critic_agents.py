@@ -82,7 +82,7 @@ class RecurrentAgent(ActorCriticAgent):
         states, starts = self._memory(situation)
         with _differentiable_lstm():
             if not self.policy.shared_lstm:
-                return self.policy.predict_values(observations, states, starts).squeeze(-1)  # type: ignore[arg-type]
+                return self.policy.predict_values(observations, states, starts).squeeze(-1)  # type: ignore[arg-type]  # recurrent ones
             # There `predict_values` detaches the output of the LSTM (sb3-contrib 2.9.2, common/recurrent/policies.py:303).
             latent, _ = self.policy._process_sequence(
                 self._features(observations, situation), states, starts, self.policy.lstm_actor

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from sklearn.linear_model import Ridge  # type: ignore[import-untyped]  # scikit-learn has no types
-from sklearn.metrics import r2_score  # type: ignore[import-untyped]
+from sklearn.metrics import r2_score  # type: ignore[import-untyped]  # no types
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecEnv

@@ -156,7 +156,7 @@ class _Worker:
             self._give_back("interrupted")
             assert interrupted.__cause__ is not None
             raise interrupted.__cause__ from None
-        except Exception:
+        except Exception:  # Optuna has several for a result that comes after its trial was taken over.
             trial = self._trial()
             if trial is None or not is_stale(trial):
                 raise

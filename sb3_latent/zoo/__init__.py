@@ -6,7 +6,7 @@ rl_zoo3 with our agents: importing this module registers their names, environmen
 
 from importlib.util import find_spec
 
-NEEDED = ("rl_zoo3", "jsonschema", "optuna", "sklearn", "yaml")
+NEEDED = ("rl_zoo3", "jsonschema", "optuna", "requests", "sklearn", "yaml")
 """Modules of the extra ``zoo``."""
 
 # Without rl_zoo3 there is nothing to register with; the command says what to install.

@@ -121,6 +121,10 @@ def _watch(script: Callable[[], object]) -> None:
 
     from sb3_latent.zoo.algorithms import ALGORITHMS
 
+    given = _known(sys.argv[1:])
+    if given.algo in ALGORITHMS and given.folder is None:
+        # rl_zoo3 would look for an agent of that name on its hub, which has none of ours.
+        sys.argv += ["-f", "logs"]
     off_policy = {name: cls for name, cls in ALGORITHMS.items() if issubclass(cls, OffPolicyAlgorithm)}
     ALGOS.update({name: Watched(cls) for name, cls in off_policy.items()})  # type: ignore[misc]  # its `load` alone is called
     try:
@@ -144,9 +148,7 @@ def _check_algorithm(arguments: Sequence[str]) -> None:
     """rl_zoo3 says the same below a page of usage."""
     from rl_zoo3.utils import ALGOS
 
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--algo")
-    algorithm = parser.parse_known_args(arguments)[0].algo
+    algorithm = _known(arguments).algo
     if algorithm is not None and algorithm not in ALGOS:
         raise ValueError(unknown("algorithm", algorithm, ALGOS))
 
@@ -161,12 +163,19 @@ def _push_to_hub(arguments: Sequence[str]) -> None:
     _watch(_script("push_to_hub"))
 
 
+def _known(arguments: Sequence[str]) -> argparse.Namespace:
+    """What we need of rl_zoo3's arguments before it parses them."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo")
+    parser.add_argument("--env")
+    parser.add_argument("-f", "--folder")
+    parser.add_argument("--gym-packages", nargs="+", default=[])
+    return parser.parse_known_args(arguments)[0]
+
+
 def _check_env(arguments: Sequence[str]) -> None:
     """rl_zoo3 asks as well, and knows no remedy."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--env")
-    parser.add_argument("--gym-packages", nargs="+", default=[])
-    parsed, _ = parser.parse_known_args(arguments)
+    parsed = _known(arguments)
     for package in parsed.gym_packages:
         importlib.import_module(package)
     if parsed.env is None or parsed.env in gym.registry:

@@ -142,7 +142,10 @@ def test_smoothgrad_adds_noise_of_a_share_of_each_rows_range():
 
 def test_smoothgrad_is_seeded():
     model = make_model(CASES["PPO"])
-    run = lambda seed: saliency(model, images(), method="smoothgrad", method_kwargs={"seed": seed})  # noqa: E731
+
+    def run(seed):
+        return saliency(model, images(), method="smoothgrad", method_kwargs={"seed": seed})
+
     first = run(1)
     th.rand(3)
     th.testing.assert_close(run(1), first, rtol=0, atol=0)
@@ -284,9 +287,10 @@ def test_every_row_keeps_its_own_situation(method, name):
     situation = dict(situation)
     if "lstm_states" in situation:
         situation["lstm_states"] = tuple(th.randn(2, 1, BATCH, 7) * 3)
-    ask = lambda rows, **given: saliency(  # noqa: E731
-        model, x[rows], target, method, method_kwargs=QUICK.get(method), **given
-    )
+
+    def ask(rows, **given):
+        return saliency(model, x[rows], target, method, method_kwargs=QUICK.get(method), **given)
+
     together = ask(slice(None), **situation)
     for i in range(BATCH):
         row = slice(i, i + 1)

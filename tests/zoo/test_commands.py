@@ -82,6 +82,8 @@ def test_the_module_is_the_command():
             "nobody@127.0.0.1:1/x' cannot be opened",
         ),
         (("enjoy", *CHOSEN, "-f", "nowhere"), "nowhere"),
+        (("enjoy", *CHOSEN), "logs/ppo_vae"),
+        (("enjoy", *CHOSEN, "--folder=nowhere"), "nowhere/ppo_vae"),
         (("check", "missing.yml", "--algo", "ppo"), "missing.yml"),
         (("check", CONFIGS["ppo_vae"], "--algo", "pppo"), "'pppo'"),
     ],
