@@ -26,8 +26,8 @@ $(VENV)/.installed-demo: $(PINS) | $(VENV_PYTHON)
 	@touch $@
 
 $(VENV)/.installed: $(PINS) | $(VENV_PYTHON)
-	@echo "installing sb3_latent[atari,box2d,dmc,inspect,video,zoo,postgres,dev] into $(VENV): a few minutes, once"
-	@$(INSTALL) --editable '.[atari,box2d,dmc,inspect,video,zoo,postgres,dev]'
+	@echo "installing sb3_latent[atari,box2d,dmc,report,video,zoo,postgres,dev] into $(VENV): a few minutes, once"
+	@$(INSTALL) --editable '.[atari,box2d,dmc,report,video,zoo,postgres,dev]'
 	@touch $@ $(VENV)/.installed-demo
 
 venv: $(VENV)/.installed ## create the virtual environment with all that tests and checks need

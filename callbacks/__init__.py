@@ -8,6 +8,7 @@ from sb3_latent.callbacks.encoder_schedule import EncoderScheduleCallback
 from sb3_latent.callbacks.kl_constraint import KLConstraintCallback
 from sb3_latent.callbacks.metrics import LatentMetricsCallback
 from sb3_latent.callbacks.model_pretrain import ModelPretrainCallback
+from sb3_latent.callbacks.probe import ProbeCallback
 from sb3_latent.callbacks.reconstruction import ReconstructionCallback
 from sb3_latent.callbacks.saliency import JacobianSaliencyCallback
 
@@ -21,5 +22,6 @@ __all__ = [
     "KLConstraintCallback",
     "LatentMetricsCallback",
     "ModelPretrainCallback",
+    "ProbeCallback",
     "ReconstructionCallback",
 ]

@@ -1,5 +1,6 @@
 """An encoder before the agent that reads it: the first half of PPOfixed and PPOadapt (seed document 000, section 4)."""
 
+import copy
 import hashlib
 import json
 import random
@@ -34,6 +35,7 @@ from sb3_latent.models import get_extractor, get_hooked_extractors
 from sb3_latent.presets import ENCODER_SETTINGS, extractor_settings
 from sb3_latent.pretrain import pretrain_encoder
 from sb3_latent.registry import defaults_of, unknown
+from sb3_latent.saved_agents import NO_REPLAY_BUFFER
 from sb3_latent.weights import differences, plain
 
 _OF_TASKS = ("tasks", "coefs", "beta")
@@ -237,15 +239,8 @@ class EncoderPretrainCallback(BaseCallback):
     def _load_player(self) -> BaseAlgorithm | None:
         if self.player is None:
             return None
-        # A player needs no replay buffer, which would be as large as that of its training.
-        small: dict[str, Any] = {
-            "buffer_size": 1,
-            "replay_buffer_class": None,
-            "replay_buffer_kwargs": {},
-            "optimize_memory_usage": False,
-        }
-        arguments = small if isinstance(self.model, OffPolicyAlgorithm) else {}
-        return type(self.model).load(self.player, device=self.model.device, **arguments)
+        small: dict[str, Any] = NO_REPLAY_BUFFER if isinstance(self.model, OffPolicyAlgorithm) else {}
+        return type(self.model).load(self.player, device=self.model.device, **copy.deepcopy(small))
 
 
 @contextmanager

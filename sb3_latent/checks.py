@@ -14,3 +14,11 @@ def whole_number(name: str, value: object, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
         raise ValueError(f"{name}={value!r} must be an integer of at least {minimum}.")
     return int(value)
+
+
+def in_one_line(value: object) -> str:
+    """
+    :param value: e.g. a Box, whose bounds numpy breaks into lines.
+    :return: it, for a message.
+    """
+    return " ".join(str(value).split())

@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 import gymnasium as gym
 
@@ -14,7 +15,22 @@ EXAMPLES = """examples:
   sb3-latent zoo train --algo ppo_vae --env sb3_latent/TinyBall-v0 -optimize --max-total-trials 20
   sb3-latent zoo enjoy --algo ppo_vae --env sb3_latent/TinyBall-v0 -f logs
   sb3-latent zoo check my_hyperparams.yml --algo ppo_vae
+  sb3-latent report runs/demo --env BreakoutNoFrameskip-v4
+  sb3-latent saliency model.zip --env BreakoutNoFrameskip-v4 --target value -o saliency.gif
+  sb3-latent sanity model.zip --env BreakoutNoFrameskip-v4 --method guided_backprop
+  sb3-latent probe model.zip --env BreakoutNoFrameskip-v4 --labels ram
+
+`sb3-latent COMMAND --help` says more.
 """
+
+COMMANDS = {
+    "zoo": ("sb3_latent.zoo.commands", "train, tune, watch and share agents with rl_zoo3"),
+    "report": ("sb3_latent.commands.report", "one page of what runs logged and agents see"),
+    "saliency": ("sb3_latent.commands.saliency", "what an agent looks at, as a picture or a video"),
+    "sanity": ("sb3_latent.commands.sanity", "whether a saliency method depends on what was learned"),
+    "probe": ("sb3_latent.commands.probe", "what of the true state a representation holds"),
+}
+"""Module with a function ``run``, imported when it is asked for; and what it is for."""
 
 MISTAKES = (ValueError, TypeError, OSError, ImportError, AssertionError, gym.error.Error)
 """What our code, SB3 and rl_zoo3 raise for bad input."""
@@ -27,21 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
+    described = "\n".join(f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="sb3-latent",
-        description="Representation learning for Stable-Baselines3 agents.",
+        description=f"Representation learning for Stable-Baselines3 agents.\n\ncommands:\n{described}",
         usage="sb3-latent COMMAND ... [--debug]",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["zoo"], help="zoo: train, tune, watch and share agents with rl_zoo3")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of the above")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     first, *arguments = [argument for argument in given if argument != "--debug"] or ["--help"]
-    parser.parse_args([first])
+    module, _ = COMMANDS[parser.parse_args([first]).command]
     try:
-        from sb3_latent.zoo.commands import run
-
-        run(arguments)
+        import_module(module).run(arguments)
     except MISTAKES as error:
         if debug:
             traceback.print_exc()

@@ -1,14 +1,16 @@
 """Pictures for people: sheets of images and learning curves, drawn without pyplot and its global state."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
@@ -24,7 +26,9 @@ Curve = tuple[npt.ArrayLike, npt.ArrayLike]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart with any colour vision: Okabe & Ito 2008, "Color Universal Design", without yellow, which is faint on white."""
 
-_INK, _FAINT = "#333333", "#D9D9D9"
+INK, FAINT = "#333333", "#D9D9D9"
+"""Of text, and of lines that shall not be noticed."""
+
 _SHEET_DPI = 100
 _TILE, _GAP, _MARGIN, _TITLE = 240, 8, 16, 26
 _TITLE_FONT = FontProperties(weight="bold", size=10)
@@ -49,13 +53,13 @@ def contact_sheet(rows: Mapping[str, Sequence[npt.NDArray[np.uint8]]], path: str
     top = height - _MARGIN
     for title, images in tiles.items():
         middle = (top - _TITLE / 2) / height
-        figure.text(_MARGIN / width, middle, title, va="center", color=_INK, font=_TITLE_FONT)
+        figure.text(_MARGIN / width, middle, title, va="center", color=INK, font=_TITLE_FONT)
         left, top = _MARGIN, top - _TITLE
         for image in images:
             figure.figimage(image, left, top - image.shape[0])
             left += image.shape[1] + _GAP
         top -= _row_height(images) + _GAP
-    return _render(figure, path)
+    return to_picture(figure, path)
 
 
 def learning_curve(
@@ -91,12 +95,12 @@ def learning_curve(
         (line,) = axes.plot(steps, values.mean(axis=0), label=label, linewidth=1.8)
         if len(seeds) > 1:
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.18, linewidth=0)
-    axes.set_title(title, loc="left", color=_INK, weight="bold")
-    axes.set_xlabel(xlabel, color=_INK)
-    axes.set_ylabel(ylabel, color=_INK)
-    _unclutter(axes)
-    axes.legend(frameon=False, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1, 1))
-    return _render(figure, path)
+    axes.set_title(title, loc="left", color=INK, weight="bold")
+    axes.set_xlabel(xlabel, color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    unclutter(axes)
+    axes.legend(frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))
+    return to_picture(figure, path)
 
 
 def read_monitor(folder: str | Path, window: int = 100) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -125,9 +129,15 @@ def _tile(title: str, image: npt.NDArray[np.uint8]) -> Picture:
 
 
 def _row_width(title: str, images: Sequence[Picture]) -> int:
-    title_points = float(TextPath((0, 0), title, prop=_TITLE_FONT).get_extents().x1) if title else 0.0
     images_width = sum(int(image.shape[1]) + _GAP for image in images) - _GAP
-    return max(images_width, ceil(title_points * _SHEET_DPI / 72))
+    return max(images_width, _title_width(title))
+
+
+@functools.cache
+def _title_width(title: str) -> int:
+    """Callbacks draw the same titles again and again, and matplotlib lays them out letter by letter."""
+    points = float(TextPath((0, 0), title, prop=_TITLE_FONT).get_extents().x1) if title else 0.0
+    return ceil(points * _SHEET_DPI / 72)
 
 
 def _row_height(images: Sequence[Picture]) -> int:
@@ -146,21 +156,29 @@ def _on_common_steps(name: str, seeds: Sequence[Curve]) -> tuple[npt.NDArray[np.
     return common, np.stack([np.interp(common, steps, values) for steps, values in arrays])
 
 
-def _unclutter(axes: Axes) -> None:
+def unclutter(axes: Axes) -> None:
+    """
+    :param axes: whose frame, ticks and grid shall step back behind the data; its x-axis counts steps.
+    """
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(color=_FAINT, labelcolor=_INK)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(color=FAINT, labelcolor=INK)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(x=0.01)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _render(figure: Figure, path: str | Path | None) -> Picture:
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi="figure")
-    image = Image.open(png).convert("RGB")
+def to_picture(figure: Figure, path: str | Path | None = None) -> Picture:
+    """
+    :param figure: of matplotlib.
+    :param path: PNG file to write; None writes none.
+    :return: the figure, (height, width, 3).
+    """
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture: Picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     if path is not None:
         with atomic_path(path) as temporary:
-            image.save(temporary, format="PNG")
-    return np.asarray(image)
+            Image.fromarray(picture).save(temporary, format="PNG")
+    return picture

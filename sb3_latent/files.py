@@ -1,9 +1,11 @@
 """Files that are written whole or not at all."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 
@@ -28,3 +30,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """
+    :param path: the file to write or to replace, whole or not at all.
+    :param data: plain data.
+    :raises ValueError: if a number is not finite, for which JSON has no word.
+    """
+    text = json.dumps(data, indent=1, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")

@@ -20,12 +20,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from tqdm.auto import tqdm
 
 from sb3_latent.files import atomic_path
+from sb3_latent.playing import Actions, Actor, make_actor
 from sb3_latent.registry import unknown
 from sb3_latent.weights import differences
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
-Actions: TypeAlias = npt.NDArray[Any]
-Actor: TypeAlias = Callable[[Any, Any, npt.NDArray[np.bool_]], tuple[Actions, Any]]
 
 
 def collect_frames(
@@ -63,7 +62,7 @@ def collect_frames(
     if n_frames < 1:
         raise ValueError(f"n_frames={n_frames} must be at least 1.")
     vec_env = BaseAlgorithm._wrap_env(env, monitor_wrapper=False)
-    actor = _actor(policy, vec_env, deterministic)
+    actor = make_actor(policy, vec_env, deterministic)
     frame_shape = _frame_shape(vec_env.observation_space, key, n_stack)
     arguments = {"n_frames": n_frames, "frame_shape": list(frame_shape), "key": key, "n_stack": n_stack}
     file = _GrowingFile(Path(path), {**arguments, "deterministic": deterministic, "seed": seed})
@@ -257,25 +256,12 @@ def _newest(observations: VecEnvObs, key: str | None, frame_shape: tuple[int, ..
     return newest
 
 
-def _actor(policy: object, env: VecEnv, deterministic: bool) -> Actor:
-    predict = getattr(policy, "predict", None)
-    if predict is not None:
-        return lambda observations, states, starts: predict(
-            observations, state=states, episode_start=starts, deterministic=deterministic
-        )
-    if callable(policy):
-        return lambda observations, *_: (policy(observations), None)
-    if policy is None:
-        return lambda *_: (np.stack([env.action_space.sample() for _ in range(env.num_envs)]), None)
-    raise TypeError(f"policy={policy!r} cannot act; pass an SB3 model or policy, a function of observations, or None.")
-
-
 def _play(env: VecEnv, actor: Actor) -> Iterator[VecEnvObs]:
     """Observations of every environment, from a reset on, without end; a policy that does not fit fails before the first."""
     observations = env.reset()
-    states, starts = None, np.ones(env.num_envs, dtype=np.bool_)
+    starts = np.ones(env.num_envs, dtype=np.bool_)
     while True:
-        actions, states = actor(observations, states, starts)
+        actions = actor(observations, starts)
         yield observations
         observations, _, starts, _ = env.step(actions)
 

@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.figures import Picture, contact_sheet
 from sb3_latent.models import get_extractor
-from sb3_latent.saliency import newest_frame, newest_pictures, overlay, to_uint8, value_jacobian
+from sb3_latent.playing import make_actor
+from sb3_latent.saliency import newest_frame, newest_pictures, render, to_uint8, value_jacobian
 
 
 def agent_sheet(
@@ -46,17 +47,17 @@ def agent_sheet(
     rows = {
         "newest frame": [to_uint8(frame) for frame in frames],
         "reconstruction": newest_pictures(reconstructions, n_channels),
-        "|dV/dx|, above its mean in blue": [overlay(*pair) for pair in zip(frames, saliencies, strict=True)],
+        "|dV/dx|, above its mean in blue": [render(*pair) for pair in zip(frames, saliencies, strict=True)],
     }
     return contact_sheet(rows, path)
 
 
 def _moments(model: BaseAlgorithm, env: VecEnv, n_images: int, every: int) -> npt.NDArray[Any]:
     observations: Any = env.reset()
-    state, starts, moments = None, np.ones(env.num_envs, dtype=bool), []
+    act = make_actor(model, env, deterministic=False)
+    starts, moments = np.ones(env.num_envs, dtype=bool), []
     for step in range(1, n_images * every + 1):
-        actions, state = model.predict(observations, state, starts)
-        observations, _, starts, _ = env.step(actions)
+        observations, _, starts, _ = env.step(act(observations, starts))
         if step % every == 0:
             moments.append(observations[0])
     return np.stack(moments)

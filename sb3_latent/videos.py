@@ -101,21 +101,30 @@ def write_video(video: Picture, path: str | Path, fps: int = 10) -> None:
     :raises ImportError: if imageio or its ffmpeg is missing; says what to install.
     """
     path, fps = Path(path), whole_number("fps", fps)
-    match path.suffix:
-        case ".gif":
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(gif(video, fps))
-        case ".mp4":
-            missing = [name for name in ("imageio", "imageio_ffmpeg") if find_spec(name) is None]
-            if missing:
-                raise ImportError(
-                    f'{path.name} needs {" and ".join(missing)}: pip install "imageio[ffmpeg]"; a .gif needs nothing more.'
-                )
-            with atomic_path(path) as temporary:
-                imageio = import_module("imageio.v3")
-                imageio.imwrite(temporary, video, plugin="FFMPEG", fps=fps, macro_block_size=2)
-        case _:
-            raise ValueError(f"{path.name} is to be a video, but ends in neither .gif nor .mp4.")
+    check_video(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".gif":
+            temporary.write_bytes(gif(video, fps))
+        else:
+            imageio = import_module("imageio.v3")
+            imageio.imwrite(temporary, video, plugin="FFMPEG", fps=fps, macro_block_size=2)
+
+
+def check_video(path: Path) -> None:
+    """
+    Whether :func:`write_video` can write a file, to be asked before there is a video.
+
+    :param path: of the file.
+    :raises ValueError: as there.
+    :raises ImportError: as there.
+    """
+    if path.suffix not in (".gif", ".mp4"):
+        raise ValueError(f"{path.name} is to be a video, but ends in neither .gif nor .mp4.")
+    missing = [name for name in ("imageio", "imageio_ffmpeg") if find_spec(name) is None]
+    if path.suffix == ".mp4" and missing:
+        raise ImportError(
+            f'{path.name} needs {" and ".join(missing)}: pip install "imageio[ffmpeg]"; a .gif needs nothing more.'
+        )
 
 
 def gif(video: Picture, fps: int = 10) -> bytes:

@@ -42,11 +42,16 @@ LAYERS = (
         "dreams",
         "videos",
         "signals",
+        "playing",
+        "episodes",
+        "latents",
+        "zoo_runs",
+        "saved_agents",
     ),
     ("callbacks",),
     ("zoo_configs",),
     ("tuning",),
-    ("zoo", "cli"),
+    ("zoo", "report", "commands", "cli"),
 )
 DEPTH = {area: depth for depth, layer in enumerate(LAYERS) for area in layer}
 MAX_FUNCTION_LINES = 60

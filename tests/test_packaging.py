@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterable
 from email import message_from_bytes
 from email.message import Message
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -23,8 +24,13 @@ import sb3_latent
 MODULES = package_modules()
 
 # Packages that are imported where their extra is installed, and nowhere else.
-EXTRAS = {"sb3_latent.probes": {"inspect"}, "sb3_latent.tuning": {"tune"}, "sb3_latent.zoo": {"tune", "zoo"}}
-INSTALLED_BY_CI = ["", "atari", "box2d", "dmc", "video", "inspect", "tune", "zoo", "postgres", "dev"]
+EXTRAS = {
+    "sb3_latent.probes": {"inspect"},
+    "sb3_latent.report": {"inspect", "report"},
+    "sb3_latent.tuning": {"tune"},
+    "sb3_latent.zoo": {"tune", "zoo"},
+}
+INSTALLED_BY_CI = ["", "atari", "box2d", "dmc", "video", "inspect", "report", "tune", "zoo", "postgres", "dev"]
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +71,11 @@ def third_party(names: Iterable[str]) -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"sb3_latent"}
 
 
+distributions = cache(packages_distributions)
+
+
 def undeclared(modules: set[str], declared: set[str]) -> set[str]:
-    distributions = packages_distributions()
-    return {name for name in modules if declared.isdisjoint(map(canonicalize_name, distributions.get(name, [])))}
+    return {name for name in modules if declared.isdisjoint(map(canonicalize_name, distributions().get(name, [])))}
 
 
 def test_wheel_holds_every_module_under_its_import_name(wheel: zipfile.ZipFile) -> None:

@@ -47,6 +47,22 @@ def test_kl_of_a_deterministic_head_is_refused():
         kl_per_dimension(Latent(th.zeros(2, 3), None))
 
 
+def test_planted_collapse_of_single_dimensions_is_seen_in_each_measure():
+    """Two dimensions hold something, one is the prior, one is a constant far from it."""
+    generator = th.Generator().manual_seed(0)
+    mean, log_var = th.randn(256, 4, generator=generator), th.full((256, 4), 2 * math.log(0.1))
+    mean[:, 1], log_var[:, 1] = 0.0, 0.0
+    mean[:, 3] = 2.0
+    kl = kl_per_dimension(Latent(mean, log_var))
+    # -log 0.1 + (0.1^2 + mean^2 - 1) / 2, in the mean over the batch.
+    of_variance = math.log(10) + (0.01 - 1) / 2
+    held = [0, 2, 3]
+    assert kl[held].tolist() == pytest.approx((of_variance + mean[:, held].square().mean(0) / 2).tolist())
+    assert kl[1] == 0
+    assert active_units(mean) == 2
+    assert effective_rank(mean) == pytest.approx(2, abs=0.05)
+
+
 @given(SIZES, SIZES, st.integers(0, 9))
 def test_active_units_are_those_numpy_counts(batch_size, n, seed):
     mean = np.random.default_rng(seed).normal(size=(batch_size, n)) * np.logspace(-2, 0, n)

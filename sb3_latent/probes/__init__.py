@@ -6,6 +6,7 @@ if find_spec("sklearn") is None:
     raise ImportError("sb3_latent.probes needs scikit-learn: pip install sb3_latent[inspect]")
 
 from sb3_latent.probes.atari_ram import ram_indices
+from sb3_latent.probes.charts import probe_bars
 from sb3_latent.probes.dataset import Dataset, collect
 from sb3_latent.probes.disentanglement import Dci, Disentanglement, dci, disentanglement, mig
 from sb3_latent.probes.encoders import Encoder, encode
@@ -28,6 +29,7 @@ __all__ = [
     "encode",
     "mig",
     "probe",
+    "probe_bars",
     "probe_dataset",
     "ram_indices",
 ]

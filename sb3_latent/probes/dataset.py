@@ -1,20 +1,23 @@
 """Observations with the true state behind each of them."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from tqdm.auto import tqdm
 
-from sb3_latent.checks import whole_number
-from sb3_latent.probes.encoders import Array, RawObservations, n_rows, policy_of, untouched
+from sb3_latent.checks import in_one_line, whole_number
+from sb3_latent.evaluation import evaluating, own_actions
+from sb3_latent.playing import Actor, make_actor
+from sb3_latent.probes.encoders import Array, RawObservations, n_rows, policy_of
 from sb3_latent.probes.labels import Info, Labels, Row, is_category, labelled
 
 N_STEPS = 10_000
@@ -63,6 +66,7 @@ def collect(
     n_episodes: int | None = None,
     deterministic: bool = False,
     seed: int = 0,
+    progress_bar: bool = False,
 ) -> Dataset:
     """
     Play episodes and keep every observation, the last one of an episode included, with the state behind it.
@@ -80,6 +84,7 @@ def collect(
     :param n_episodes: whole episodes, as many from each environment, so that short ones are no more frequent than they are.
     :param deterministic: passed to ``predict``.
     :param seed: of the environment and of all actions.
+    :param progress_bar: show one.
     :return: rows in the order of time.
     :raises ValueError: if it is the environment that the model trains in or another kind, or labels cannot be read.
     """
@@ -93,12 +98,15 @@ def collect(
     if model is not None:
         check_env_for(model, venv)
     policy = None if model is None else policy_of(model)
-    with untouched(policy, seed), _own_actions(model, seed), labelled(venv, labels) as label_of:
-        act = _actor(model, venv, deterministic)
+    total = None if n_episodes is not None else n_steps
+    bar = tqdm(total=total, unit="observation", desc="playing", disable=not progress_bar)
+    with bar, evaluating(policy, seed), th.no_grad(), own_actions(model, seed), labelled(venv, labels) as label_of:
+        act = make_actor(model, venv, deterministic)
         venv.seed(seed)
         venv.action_space.seed(seed)
         for observation, info, i, is_first in _play(venv, act):
             recorder.add(i, observation, label_of(info), is_first)
+            bar.update()
             if recorder.is_full:
                 break
     return recorder.dataset(venv.observation_space)
@@ -114,9 +122,8 @@ def check_env_for(model: BaseAlgorithm, env: VecEnv) -> None:
     if own is not None and _identities(own) & _identities(env):
         raise ValueError("this is the environment that the model trains in; make another one like it.")
     if env.observation_space != model.observation_space:
-        raise ValueError(
-            f"the model observes {model.observation_space}, the environment {env.observation_space}; wrap it as for training."
-        )
+        given, wanted = (in_one_line(one.observation_space) for one in (env, model))
+        raise ValueError(f"the model observes {wanted}, the environment {given}; wrap it as for training.")
     normalize = model.get_vec_normalize_env()
     if normalize is not None and normalize.norm_obs and unwrap_vec_normalize(env) is None:
         raise ValueError("the model observes through VecNormalize; wrap the environment with VecNormalize.load(path, env).")
@@ -127,35 +134,7 @@ def _identities(env: VecEnv) -> set[int]:
     return {id(base)} | {id(one.unwrapped) for one in getattr(base, "envs", [])}
 
 
-@contextmanager
-def _own_actions(model: BaseAlgorithm | None, seed: int) -> Iterator[None]:
-    """A DQN explores with the action space of its own, whose random state is part of the model."""
-    if model is None:
-        yield
-        return
-    space = model.action_space
-    model.action_space = copy.deepcopy(space)
-    model.action_space.seed(seed)
-    try:
-        yield
-    finally:
-        model.action_space = space
-
-
-def _actor(model: BaseAlgorithm | None, env: VecEnv, deterministic: bool) -> Callable[[Any, Array], Array]:
-    if model is None:
-        return lambda *_: np.stack([env.action_space.sample() for _ in range(env.num_envs)])
-    states: Any = None
-
-    def act(observations: Any, starts: Array) -> Array:
-        nonlocal states
-        actions, states = model.predict(observations, states, starts, deterministic)
-        return actions
-
-    return act
-
-
-def _play(env: VecEnv, act: Callable[[Any, Array], Array]) -> Iterator[tuple[Any, Info, int, bool]]:
+def _play(env: VecEnv, act: Actor) -> Iterator[tuple[Any, Info, int, bool]]:
     """
     One observation after the other, with the info of its moment, the index of its environment, and whether it is the first of
     an episode. A ``VecEnv`` has begun the next episode when it returns from the last step of one: that step's info and

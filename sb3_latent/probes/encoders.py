@@ -1,9 +1,7 @@
 """Latents of anything that encodes, and the same thing with fresh weights; whatever is looked at stays as it was."""
 
 import copy
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,9 +12,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.utils import obs_as_tensor, set_random_seed
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
+from sb3_latent.evaluation import evaluating
 from sb3_latent.hooked import HookedExtractor
 from sb3_latent.models import get_hooked_extractors
 
@@ -58,32 +57,6 @@ def features_extractor_of(policy: BasePolicy) -> nn.Module:
     raise TypeError(f"{type(policy).__name__} has no features extractor; pass a module or a function of observations.")
 
 
-@contextmanager
-def untouched(module: object, seed: int) -> Iterator[None]:
-    """
-    Evaluation mode without gradients under a seed of its own; training flags and the random states of Python, numpy and torch
-    are put back at the end, whatever happens.
-
-    :param module: what is looked at; only modules have flags.
-    :param seed: of all randomness within.
-    :return: a context manager.
-    """
-    modules = list(module.modules()) if isinstance(module, nn.Module) else []
-    flags = {part: part.training for part in modules}
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        for part in flags:
-            part.training = False
-        with th.random.fork_rng(range(th.cuda.device_count())), th.no_grad():
-            set_random_seed(seed)
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        for part, training in flags.items():
-            part.training = training
-
-
 def encode(encoder: Encoder, observations: RawObservations, space: spaces.Space[Any], seed: int = 0) -> Array:
     """
     :param encoder: any; see :data:`Encoder`.
@@ -96,7 +69,8 @@ def encode(encoder: Encoder, observations: RawObservations, space: spaces.Space[
     policy = policy_of(encoder)
     function = _function(encoder, space)
     batches = []
-    with untouched(encoder if policy is None else policy, seed):
+    module = policy or (encoder if isinstance(encoder, nn.Module) else None)
+    with evaluating(module, seed), th.no_grad():
         for start in range(0, n_rows(observations), BATCH_SIZE):
             batch = rows_of(observations, slice(start, start + BATCH_SIZE))
             latents = function(batch)
@@ -121,7 +95,7 @@ def with_fresh_weights(encoder: Encoder, seed: int) -> Encoder | None:
     policy = policy_of(encoder)
     # Not the seed itself: a model with the same one would meet its own first weights again, chance or not.
     own_seed = int(np.random.SeedSequence([seed, _FRESH]).generate_state(1)[0])
-    with untouched(None, own_seed):
+    with evaluating(None, own_seed), th.no_grad():
         if policy is not None:
             parameters = policy._get_constructor_parameters()
             parameters.pop("pretrained", None)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_latent.envs.making import imported
 from sb3_latent.probes.atari_ram import ram_indices
 from sb3_latent.registry import unknown
 
@@ -16,7 +17,7 @@ Env: TypeAlias = gym.Env[Any, Any]
 Info: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = dict[str, Any]
 Labels: TypeAlias = Literal["info", "ram"] | Sequence[str] | Callable[[Env, dict[str, Any]], Mapping[str, Any]]
-"""Where labels come from; see :func:`sb3_latent.probes.collect`."""
+"""Where labels come from; see :func:`sb3_latent.probes.collect`. The dotted path of a function stands for the function."""
 
 KEY = "sb3_latent.labels"
 """Where :class:`LabelsInInfo` leaves them."""
@@ -62,7 +63,7 @@ class LabelsInInfo(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: Env, labels: Labels) -> None:
         super().__init__(env)
-        self._read = _reader(labels)
+        self._read = _reader(_resolved(labels))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """
@@ -93,6 +94,7 @@ def labelled(env: VecEnv, labels: Labels) -> Iterator[Callable[[Info], Row]]:
     :return: a context manager that yields a function from an info to scalars by name.
     :raises ValueError: if the labels cannot be read there.
     """
+    labels = _resolved(labels)
     if not callable(labels) and labels != "ram":
         yield _of_info(labels)
         return
@@ -112,6 +114,17 @@ def labelled(env: VecEnv, labels: Labels) -> Iterator[Callable[[Info], Row]]:
         yield lambda info: _scalars(info[KEY])
     finally:
         base.envs[:] = wrapped
+
+
+def _resolved(labels: Labels) -> Labels:
+    """A function for its dotted path, as YAML and the command line have it."""
+    if not isinstance(labels, str) or "." not in labels:
+        return labels
+    function = imported(labels)
+    if not callable(function):
+        raise ValueError(f"labels={labels!r} is {function!r}; name a function of (env, info) that returns the state by name.")
+    found: Labels = function
+    return found
 
 
 def _reader(labels: Labels) -> Callable[[Env, dict[str, Any]], Mapping[str, Any]]:

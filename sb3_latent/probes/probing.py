@@ -1,12 +1,14 @@
 """Does z hold the ball? Probes from latents to the true state, against floors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 from sklearn.decomposition import PCA  # type: ignore[import-untyped]  # scikit-learn has no types
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
+from tqdm.auto import tqdm
 
 from sb3_latent.probes.dataset import N_STEPS, Dataset, check_env_for, collect
 from sb3_latent.probes.encoders import BATCH_SIZE, Array, Encoder, encode, n_rows, rows_of, with_fresh_weights
@@ -19,6 +21,9 @@ from sb3_latent.registry import unknown
 
 PCA_ROWS = 2000
 """Training rows that principal components are computed from; all of 10,000 stacks of Atari frames take 1 GB. Own choice."""
+
+_FITTED_FLOORS: tuple[Source, ...] = ("random", "pca")
+_NOTHING_FRESH = "no floor of fresh weights: the encoder is a function, or has parameters without reset_parameters()."
 
 
 def probe(
@@ -54,7 +59,15 @@ def probe(
     return probe_dataset(encoder, collect(actor, env, labels, n_steps, seed=seed), probes, seed=seed)
 
 
-def probe_dataset(encoder: Encoder, dataset: Dataset, probes: Sequence[Probe] = ("linear", "mlp"), *, seed: int = 0) -> Report:
+def probe_dataset(
+    encoder: Encoder,
+    dataset: Dataset,
+    probes: Sequence[Probe] = ("linear", "mlp"),
+    *,
+    seed: int = 0,
+    floors: Report | None = None,
+    progress_bar: bool = False,
+) -> Report:
     """
     Predict each variable from latents, on episodes that the probe has never seen, and from three floors: the same architecture
     with fresh weights, as many principal components of the raw observations, and the mean or majority of the labels.
@@ -67,8 +80,12 @@ def probe_dataset(encoder: Encoder, dataset: Dataset, probes: Sequence[Probe] = 
     :param dataset: from :func:`collect`; the same one for encoders that are to be compared.
     :param probes: ``"linear"``: ridge or logistic regression; ``"mlp"``: one hidden layer of 64 units.
     :param seed: of the split, the fresh weights and the bootstrap.
+    :param floors: an earlier report on the same dataset, with the same probes and seed, of an encoder of the same
+        architecture: its floors of fresh weights and of principal components are taken over. Training does not move them.
+    :param progress_bar: show one.
     :return: scores, in the order of the labels.
-    :raises ValueError: if there are too few episodes, no variable varies, or the encoder returns what is no latent.
+    :raises ValueError: if there are too few episodes, no variable varies, the encoder returns what is no latent, or ``floors``
+        are those of other data or another architecture.
     :raises TypeError: if the encoder does not encode.
     """
     _check(probes)
@@ -78,24 +95,21 @@ def probe_dataset(encoder: Encoder, dataset: Dataset, probes: Sequence[Probe] = 
         raise ValueError(f"no variable is worth a probe: {'; '.join(f'{name} is {why}' for name, why in skipped.items())}.")
     latents = encode(encoder, dataset.observations, dataset.observation_space, seed)
     inputs: dict[Source, Array] = {"model": latents}
-    notes = []
-    fresh = with_fresh_weights(encoder, seed)
-    if fresh is None:
-        notes.append("no floor of fresh weights: the encoder is a function, or has parameters without reset_parameters().")
-    else:
-        inputs["random"] = encode(fresh, dataset.observations, dataset.observation_space, seed)
-    inputs["pca"] = _principal_components(dataset, split, latents.shape[1], seed)
-    scores = [score for name in variables for score in _scores(name, dataset, split, inputs, probes, seed)]
+    if floors is None:
+        inputs |= _floor_inputs(encoder, dataset, split, latents.shape[1], seed)
+    bar = tqdm(variables, unit="variable", desc="probing", disable=not progress_bar)
+    scores = [score for name in bar for score in _scores(name, dataset, split, inputs, probes, seed)]
     parts = split._asdict()
     n_duplicates = parts.pop("n_duplicates")
-    return Report(
+    report = Report(
         scores,
         skipped,
-        notes,
+        [] if floors is not None or "random" in inputs else [_NOTHING_FRESH],
         {**{part: len(rows) for part, rows in parts.items()}, "duplicates": n_duplicates},
         {part: len(np.unique(dataset.episodes[rows])) for part, rows in parts.items()},
         latents.shape[1],
     )
+    return report if floors is None else _on_floors(report, floors)
 
 
 def _check(probes: Sequence[Any]) -> None:
@@ -104,6 +118,31 @@ def _check(probes: Sequence[Any]) -> None:
             raise ValueError(unknown("probe", name, get_args(Probe)))
     if isinstance(probes, str) or not probes:
         raise ValueError(f"probes={probes!r} must be a sequence of names, such as ('linear', 'mlp').")
+
+
+def _floor_inputs(encoder: Encoder, dataset: Dataset, split: Split, n: int, seed: int) -> dict[Source, Array]:
+    inputs: dict[Source, Array] = {}
+    fresh = with_fresh_weights(encoder, seed)
+    if fresh is not None:
+        inputs["random"] = encode(fresh, dataset.observations, dataset.observation_space, seed)
+    inputs["pca"] = _principal_components(dataset, split, n, seed)
+    return inputs
+
+
+def _on_floors(report: Report, floors: Report) -> Report:
+    """The constant is predicted anew each time, which costs nothing."""
+    for what in ("variables", "n_rows", "n_episodes", "latent_dim"):
+        if getattr(report, what) != getattr(floors, what):
+            raise ValueError(
+                f"floors: {what} are {getattr(floors, what)} there and {getattr(report, what)} here; take the report of the "
+                "same dataset and architecture."
+            )
+    fitted = {score.probe for score in report.scores}
+    taken = [score for score in floors.scores if score.source in _FITTED_FLOORS and score.probe in fitted]
+    if not fitted <= {score.probe for score in floors.scores}:
+        raise ValueError(f"floors: probes are {sorted(fitted)} here; take a report that has fitted all of them.")
+    scores = sorted(report.scores + taken, key=lambda score: report.variables.index(score.variable))
+    return replace(report, scores=scores, notes=floors.notes)
 
 
 def _scores(

@@ -13,6 +13,8 @@ Source: TypeAlias = Literal["model", "random", "pca", "constant"]
 
 FLOORS: tuple[Source, ...] = ("random", "pca", "constant")
 
+_NAMES = {"linear": "linear", "mlp": "small MLP"}
+
 
 @dataclass(frozen=True)
 class Score:
@@ -84,6 +86,19 @@ class Report:
         :return: variables whose interval does not lie above the floor's value: the representation has lost them.
         """
         return [name for name in self.variables if not self.score(name, probe).low > self.score(name, probe, floor).value]
+
+    def verdict(self) -> str:
+        """:return: which variables the representation holds and which it has lost, in a sentence or two."""
+        probe = next(score.probe for score in self.scores if score.source == "model")
+        lost = self.at_floor(probe=probe)
+        held = [name for name in self.variables if name not in lost]
+        sentences = [f"A {_NAMES[probe]} probe reads {', '.join(held)} off the representation." if held else ""]
+        if lost:
+            sentences.append(f"At the floor, no better than a constant guess: {', '.join(lost)}.")
+        if any(score.source == "random" for score in self.scores):
+            idle = [name for name in self.at_floor("random", probe) if name in held]
+            sentences.append(f"No better than with fresh weights: {', '.join(idle)}." if idle else "")
+        return " ".join(filter(None, sentences))
 
     def to_dict(self) -> dict[str, Any]:
         """:return: plain data, with None for nan."""

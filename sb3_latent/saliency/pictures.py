@@ -1,4 +1,4 @@
-"""Frames and saliency maps as pictures."""
+"""Frames as pictures."""
 
 from typing import TypeVar
 
@@ -13,16 +13,33 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 def newest_frame(image: npt.NDArray[Scalar], n_channels: int | None = None) -> npt.NDArray[Scalar]:
     """
-    Cut the newest frame out of a stack; ``VecFrameStack`` puts it last.
+    Cut the newest frame out of a stack.
 
-    :param image: (C, H, W) or (H, W, C), pixels or their Jacobian; the smallest axis is the channel, as in SB3.
-    :param n_channels: channels of one frame, 1 or 3. Default: 3 where the channels are a multiple of three, else 1.
+    :param image: see :func:`frames_of`.
+    :param n_channels: see :func:`frames_of`.
     :return: (H, W, n_channels).
     :raises ValueError: if ``n_channels`` is neither 1 nor 3 or does not divide the channels.
     """
+    return frames_of(image, n_channels)[-1]
+
+
+def frames_of(image: npt.NDArray[Scalar], n_channels: int | None = None) -> list[npt.NDArray[Scalar]]:
+    """
+    Cut a stack into its frames, oldest first; ``VecFrameStack`` puts the newest last.
+
+    :param image: (C, H, W) or (H, W, C), pixels or their saliency; the smallest axis is the channel, as in SB3. A window
+        (T, C, H, W) has T frames.
+    :param n_channels: channels of one frame, 1 or 3. Default: 3 where the channels are a multiple of three, else 1. A window
+        says them itself.
+    :return: (H, W, n_channels) each.
+    :raises ValueError: if ``n_channels`` is neither 1 nor 3 or does not divide the channels.
+    """
+    if image.ndim == 4:
+        return list(np.moveaxis(image, 1, -1))
     channels_first = is_image_space_channels_first(spaces.Box(-np.inf, np.inf, image.shape))
     channels_last = np.moveaxis(image, 0, -1) if channels_first else image
-    return channels_last[..., -frame_channels(channels_last.shape[-1], n_channels) :]
+    total = channels_last.shape[-1]
+    return np.split(channels_last, total // frame_channels(total, n_channels), axis=-1)
 
 
 def frame_channels(total: int, n_channels: int | None = None) -> int:
@@ -64,22 +81,3 @@ def newest_pictures(images: th.Tensor, n_channels: int | None = None) -> list[np
     """
     arrays = images.detach().clamp(0, 1).cpu().numpy()
     return [to_uint8(newest_frame(image, n_channels)) for image in arrays]
-
-
-def overlay(frame: npt.NDArray[np.generic], saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """
-    Draw a saliency map as seed document 000 does in figure 4: values above their mean are added to the blue channel.
-
-    The paper does not say how the values are scaled; here the largest of the frame becomes 255. A colour frame has one value
-    per pixel, the largest of its channels (Simonyan et al. 2013, arXiv:1312.6034, section 3.1).
-
-    :param frame: (H, W, 1) or (H, W, 3), see :func:`to_uint8`.
-    :param saliency: same shape, non-negative.
-    :return: (H, W, 3), RGB.
-    """
-    strength = saliency.max(axis=-1)
-    drawn = np.where(strength > strength.mean(), strength, 0)
-    blue = np.rint(255 * drawn / max(strength.max(), np.finfo(strength.dtype).tiny))
-    picture = np.broadcast_to(to_uint8(frame), (*frame.shape[:2], 3)).astype(np.int64)
-    picture[..., 2] = np.minimum(picture[..., 2] + blue.astype(np.int64), 255)
-    return picture.astype(np.uint8)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
+from tqdm.auto import tqdm
 
 from sb3_latent.evaluation import evaluating
 from sb3_latent.registry import unknown
@@ -48,6 +49,7 @@ def sanity_check(
     randomization: Randomization = "cascading",
     seed: int = 0,
     method_kwargs: Mapping[str, Any] | None = None,
+    progress_bar: bool = False,
     **situation: Any,
 ) -> list[LayerSimilarity]:
     """
@@ -66,6 +68,7 @@ def sanity_check(
     :param randomization: ``"cascading"``: each layer and all those above it; ``"independent"``: each layer alone.
     :param seed: of the new weights.
     :param method_kwargs: arguments of the method's class.
+    :param progress_bar: show one.
     :param situation: further arguments of :func:`saliency`, e.g. ``actions`` or ``lstm_states``.
     :return: one entry for each layer, from the target down.
     :raises ValueError: as :func:`saliency`, or if the map of the model is constant, so that nothing can be compared with it.
@@ -82,7 +85,8 @@ def sanity_check(
             raise ValueError(f"the {method} map of {target!r} is constant for an observation; leave that observation out.")
         similarities = []
         with _restored(scene.policy):
-            for position, (name, layer) in enumerate(_layers(scene)):
+            layers = tqdm(_layers(scene), desc=f"{method} of {target}", unit="layer", disable=not progress_bar)
+            for position, (name, layer) in enumerate(layers):
                 with _restored(layer) if randomization == "independent" else nullcontext():
                     seed_torch(scene.policy.device, seed + position)
                     _draw_anew(layer)

@@ -26,10 +26,11 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.checks import whole_number
+from sb3_latent.envs.making import make_env
 from sb3_latent.registry import unknown
 from sb3_latent.search import Dimension, SearchSpace
 from sb3_latent.signals import hearing, interrupt
-from sb3_latent.tuning.agents import OF_ENVIRONMENT, MakeModel, algorithm_kwargs, make_callbacks, make_env
+from sb3_latent.tuning.agents import OF_ENVIRONMENT, MakeModel, algorithm_kwargs, make_callbacks
 from sb3_latent.tuning.algorithms import name_of
 from sb3_latent.tuning.objectives import OBJECTIVES
 from sb3_latent.tuning.report import write_report

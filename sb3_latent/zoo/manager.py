@@ -4,8 +4,7 @@ import copy
 import inspect
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
 from pprint import pprint
@@ -37,6 +36,7 @@ from sb3_latent.zoo.algorithms import ALGORITHMS
 from sb3_latent.zoo.arguments import check_arguments
 from sb3_latent.zoo.evaluations import continue_log
 from sb3_latent.zoo.keywords import section_errors
+from sb3_latent.zoo.sampling import kept, sampling_with
 from sb3_latent.zoo.schema import check_config, message_of
 
 
@@ -107,6 +107,12 @@ class LatentExperimentManager(ExperimentManager):
         if "env_kwargs" in hyperparams and self._eval_env_kwargs_args is None:
             self.eval_env_kwargs = hyperparams["env_kwargs"]
         return hyperparams, saved
+
+    def create_log_folder(self) -> None:
+        """Our agents log to TensorBoard files in the folder of the run, where ``sb3-latent report`` finds them."""
+        super().create_log_folder()  # type: ignore[no-untyped-call]  # rl_zoo3 forgot its type
+        if self.tensorboard_log is None and self.algo in ALGORITHMS and not self.optimize_hyperparameters:
+            self.tensorboard_log = os.path.join(self.save_path, "tensorboard")
 
     def create_callbacks(self) -> None:
         """Those of rl_zoo3; with ``--save-freq`` a run can be resumed after any crash."""
@@ -179,7 +185,7 @@ class LatentExperimentManager(ExperimentManager):
         """
         study, total = self._study(), self.max_total_trials
         try:
-            with hearing(interrupt, signal.SIGTERM), _sampling_with(self.algo, self._sampler()):
+            with hearing(interrupt, signal.SIGTERM), sampling_with(self.algo, self._sampler()):
                 run_trials(
                     study,
                     self.objective,
@@ -228,7 +234,7 @@ class LatentExperimentManager(ExperimentManager):
         if stock is not None and "preset" not in policy_kwargs:
             if self.search:
                 raise ValueError(f"--search {' '.join(self.search)} needs policy_kwargs with a preset of sb3_latent.")
-            return lambda *args: _kept(policy_kwargs, stock(*args))
+            return lambda *args: kept(policy_kwargs, stock(*args))
         env = self.create_envs(1, no_log=True)
         env.close()
         longest_rollout = self.n_timesteps // (2 * self.n_evaluations)
@@ -272,7 +278,7 @@ class LatentExperimentManager(ExperimentManager):
         if is_drawn(trials[number]):
             return hyperparams_of(trials[number], hyperparams)
         given = hyperparams.get("policy_kwargs") or {}
-        return {**hyperparams, **_kept(given, HYPERPARAMS_CONVERTER[self.algo](trials[number].params))}
+        return {**hyperparams, **kept(given, HYPERPARAMS_CONVERTER[self.algo](trials[number].params))}
 
     def _report(self, study: optuna.Study) -> None:
         folder = Path(self.log_path) / f"{self.env_name}_study"
@@ -282,19 +288,3 @@ class LatentExperimentManager(ExperimentManager):
             written.append(best)
         for path in written:
             print(f"wrote {path}")
-
-
-@contextmanager
-def _sampling_with(algorithm: str, sampler: Callable[..., dict[str, Any]]) -> Iterator[None]:
-    before = dict(HYPERPARAMS_SAMPLER)
-    HYPERPARAMS_SAMPLER[algorithm] = sampler
-    try:
-        yield
-    finally:
-        HYPERPARAMS_SAMPLER.clear()
-        HYPERPARAMS_SAMPLER.update(before)
-
-
-def _kept(given: Mapping[str, Any], sampled: Mapping[str, Any]) -> dict[str, Any]:
-    """What rl_zoo3 sampled, in the place of what the file gives, and beside the rest of it."""
-    return {**sampled, "policy_kwargs": {**given, **sampled.get("policy_kwargs", {})}}

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sb3_latent.callbacks.saliency import JacobianSaliencyCallback
 from sb3_latent.figures import contact_sheet
-from sb3_latent.saliency import newest_frame, overlay, value_jacobian
+from sb3_latent.saliency import newest_frame, render, saliency, value_jacobian
 
 ON_POLICY = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "device": "cpu", "seed": 0}
 OFF_POLICY = {"buffer_size": 32, "learning_starts": 8, "batch_size": 4, "device": "cpu", "seed": 0}
@@ -71,12 +71,46 @@ def test_the_last_picture_is_of_the_trained_model(tmp_path):
     observations = model._last_obs[:2]
     jacobian = [newest_frame(image) for image in value_jacobian(model, observations).numpy()]
     frames = [newest_frame(image) for image in observations]
-    expected = contact_sheet({"newest frame": frames, "|dV/dx|, above its mean in blue": list(map(overlay, frames, jacobian))})
+    expected = contact_sheet({"newest frame": frames, "|dV/dx|, above its mean in blue": list(map(render, frames, jacobian))})
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "saliency_24.png")), expected)
     assert set(images_of(events)) == {24}
     assert events.Scalars("saliency/mean")[-1].value == pytest.approx(np.mean(jacobian))
     assert events.Scalars("saliency/max")[-1].value == pytest.approx(np.max(jacobian))
     assert events.Scalars("train/value_loss")[-1].step == 24  # the values of the last update are no longer lost
+
+
+def test_another_target_method_and_style(tmp_path, monkeypatch):
+    rows = {}
+    monkeypatch.setattr(
+        "sb3_latent.callbacks.saliency.contact_sheet", lambda r, path: rows.update(r) or contact_sheet(r, path)
+    )
+    model = ppo(image_env())
+    callback = JacobianSaliencyCallback(target="logit/1", method="occlusion", style="signed")
+    events = learn(model, tmp_path, 8, callback, ["tensorboard"])
+    observation = model._last_obs[:1]
+    (expected,) = saliency(model, observation, "logit/1", "occlusion", absolute=False).numpy()
+    assert expected.min() < 0
+    drawn = render(newest_frame(observation[0]), newest_frame(expected), "signed")
+    (picture,) = rows["occlusion of logit/1, orange where positive, blue where negative"]
+    np.testing.assert_array_equal(picture, drawn)
+    assert [image.step for image in events.Images("saliency/occlusion")] == [8]
+    assert events.Scalars("saliency/mean")[-1].value == pytest.approx(np.abs(newest_frame(expected)).mean())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target": "q"}, "unknown target of PPO 'q'"),
+        ({"method": "jacobi"}, "unknown saliency method 'jacobi'; did you mean 'jacobian'"),
+        ({"target": "logit/*"}, "explains one number"),
+        ({"style": "green"}, "unknown style 'green'"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_before_training(settings, message):
+    model = ppo(image_env())
+    with pytest.raises(ValueError, match=message):
+        model.learn(8, callback=JacobianSaliencyCallback(**settings))
+    assert model.num_timesteps == 0
 
 
 def test_draws_once_per_period_whatever_the_number_of_environments(tmp_path):
@@ -113,6 +147,18 @@ def test_recurrent_model_is_drawn_in_the_state_it_acts_in(tmp_path):
     result = value_jacobian(model, model._last_obs[:4], (hidden, cell), starts)
     assert events.Scalars("saliency/mean")[-1].value == pytest.approx(result.mean().item())
     assert result.mean().item() != pytest.approx(value_jacobian(model, model._last_obs[:4]).mean().item(), rel=1e-4)
+
+
+def test_an_action_of_a_recurrent_model_is_explained_in_the_state_of_the_actor(tmp_path):
+    model = MODELS["RecurrentPPO"]()
+    events = learn(model, tmp_path, 40, JacobianSaliencyCallback(every=1_000, target="logit"), ["tensorboard"])
+    actor, critic = (tuple(state[:, :4].contiguous() for state in memory) for memory in model._last_lstm_states)
+    means = [
+        saliency(model, model._last_obs[:4], "logit", lstm_states=states, episode_starts=model._last_episode_starts[:4]).mean()
+        for states in (actor, critic)
+    ]
+    assert events.Scalars("saliency/mean")[-1].value == pytest.approx(means[0].item())
+    assert means[0].item() != pytest.approx(means[1].item(), rel=1e-4)
 
 
 def test_training_is_the_same_with_and_without(tmp_path):

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_latent.envs import PIXEL_PENDULUM_ID, TINY_BALL_ID, make_dmc_env
 from sb3_latent.probes import Dataset, LabelsInInfo, collect
+from sb3_latent.probes.labels import KEY
 
 
 class Clock(gym.Env):
@@ -224,6 +225,10 @@ def test_labels_that_cannot_be_read_are_one_line():
         collect(None, make_vec_env("CartPole-v1", 1), "info", 5)
     with pytest.raises(ValueError, match="labels='ram' reads the RAM of an Atari game"):
         collect(None, env, "ram", 5)
+    with pytest.raises(ValueError, match=r"'no_such.module.state' cannot be imported"):
+        collect(None, env, "no_such.module.state", 5)
+    with pytest.raises(ValueError, match=r"labels='math.pi' is 3.14.*; name a function of \(env, info\)"):
+        collect(None, env, "math.pi", 5)
     with pytest.raises(ValueError, match=r"label 'a' is None; labels are numbers"):
         collect(None, env, lambda env, info: {"a": None}, 5)
     with pytest.raises(ValueError, match="differ from the first ones"):
@@ -232,6 +237,19 @@ def test_labels_that_cannot_be_read_are_one_line():
         collect(None, env, "info", 0)
     with pytest.raises(ValueError, match="are in info already"):
         LabelsInInfo(Clock(), "info")
+
+
+def twice(env, info):
+    return {"twice": 2 * info["time"]}
+
+
+def test_a_dotted_path_stands_for_its_function():
+    by_path, by_function = (
+        collect(None, make_vec_env(Clock, 2), labels, 9).labels["twice"] for labels in (f"{__name__}.twice", twice)
+    )
+    assert by_path.tolist() == by_function.tolist() and by_path.any()
+    _, info = LabelsInInfo(Clock(), f"{__name__}.twice").reset()
+    assert info[KEY] == {"twice": 2 * info["time"]}
 
 
 def test_dict_observations_are_kept_by_key():

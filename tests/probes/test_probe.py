@@ -370,3 +370,55 @@ def test_own_environment_is_refused():
     model = models()["stock PPO"]()
     with pytest.raises(ValueError, match="the model trains in; make another one"):
         probe(model, model.get_env(), ["paddle_x"], 100)
+
+
+def test_floors_are_fitted_once_and_taken_over(monkeypatch):
+    dataset = collect(None, make_vec_env(TINY_BALL_ID, 4), ["paddle_x", "ball_x"], 800)
+    model = models()["PPO_VAE"]()
+    first = probe_dataset(model, dataset)
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.05 * th.randn_like(parameter))
+    fresh = probe_dataset(model, dataset)
+    encoded = []
+
+    def counting(encoder, *args):
+        encoded.append(encoder)
+        return encode(encoder, *args)
+
+    monkeypatch.setattr("sb3_latent.probes.probing.encode", counting)
+    monkeypatch.setattr("sb3_latent.probes.probing._principal_components", None)
+    again = probe_dataset(model, dataset, floors=first)
+    assert encoded == [model]
+    assert sorted(map(repr, again.scores)) == sorted(map(repr, fresh.scores))
+    assert again.variables == fresh.variables == ["paddle_x", "ball_x"]
+    assert again.score("paddle_x") != first.score("paddle_x")
+    linear = probe_dataset(model, dataset, ["linear"], floors=first)
+    assert {score.probe for score in linear.scores} == {"linear", "none"}
+    assert linear.table().splitlines()[1].split() == again.table().splitlines()[1].split()
+
+
+def test_floors_of_something_else_are_refused():
+    latents = RNG.normal(size=(N, 3))
+    dataset = dataset_of(latents, {"x": NUMBER})
+    floors = probe_dataset(identity, dataset, ["linear"])
+    assert "no floor of fresh weights" in probe_dataset(identity, dataset, ["linear"], floors=floors).notes[0]
+    with pytest.raises(ValueError, match="floors: latent_dim are 3 there and 2 here"):
+        probe_dataset(lambda z: z[:, :2], dataset, ["linear"], floors=floors)
+    with pytest.raises(ValueError, match=r"floors: variables are \['x'\] there and \['y'\] here"):
+        probe_dataset(identity, dataset_of(latents, {"y": NUMBER}), ["linear"], floors=floors)
+    with pytest.raises(ValueError, match="take a report that has fitted all of them"):
+        probe_dataset(identity, dataset, floors=floors)
+
+
+def test_the_verdict_names_what_is_held_lost_and_idle(knowing, ignorant):
+    assert knowing.verdict() == "A linear probe reads number, category off the representation."
+    lost = ", ".join(ignorant.at_floor())
+    assert f"At the floor, no better than a constant guess: {lost}." in ignorant.verdict()
+    dataset = dataset_of(np.c_[NUMBER, RNG.normal(size=(N, 2))].astype(np.float32), {"x": NUMBER})
+    idle = probe_dataset(
+        nn.Linear(9, 4),
+        Dataset(np.c_[dataset.observations, dataset.observations, dataset.observations], dataset.labels, EPISODES, SPACE),
+        ["mlp"],
+    )
+    assert idle.verdict() == "A small MLP probe reads x off the representation. No better than with fresh weights: x."

@@ -1,6 +1,5 @@
 """Small models of every algorithm, and what of a model saliency may not change."""
 
-import random
 from dataclasses import dataclass, field
 
 import gymnasium as gym
@@ -11,6 +10,7 @@ from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
+from unchanged import assert_unchanged, snapshot  # noqa: F401
 
 from sb3_latent.saliency import Method
 
@@ -91,47 +91,6 @@ def make_model(case, space=IMAGE, **policy_kwargs):
 
 def images(n=BATCH, seed=0, space=IMAGE):
     return np.random.default_rng(seed).integers(0, 256, (n, *space.shape), dtype=np.uint8)
-
-
-def snapshot(model):
-    """Everything that a look at a model may not change."""
-    policy = model.policy
-    modules = list(policy.modules())
-    return {
-        "state": {key: value.clone() for key, value in policy.state_dict().items()},
-        "grads": {key: None if one.grad is None else one.grad.clone() for key, one in policy.named_parameters()},
-        "learns": [parameter.requires_grad for parameter in policy.parameters()],
-        "training": [module.training for module in modules],
-        "hooks": [
-            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks) for module in modules
-        ],
-        "attributes": [sorted(vars(module)) for module in modules],
-        "torch": th.get_rng_state(),
-        "numpy": np.random.get_state(),
-        "python": random.getstate(),
-    }
-
-
-def assert_unchanged(model, before):
-    after = snapshot(model)
-    for name in before:
-        assert_same(before[name], after[name], name)
-
-
-def assert_same(old, new, name):
-    assert type(old) is type(new), name
-    if isinstance(old, th.Tensor | np.ndarray):
-        assert (old == new).all(), name
-    elif isinstance(old, dict):
-        assert list(old) == list(new), name
-        for key in old:
-            assert_same(old[key], new[key], f"{name} of {key}")
-    elif isinstance(old, list | tuple):
-        assert len(old) == len(new), name
-        for pair in zip(old, new, strict=True):
-            assert_same(*pair, name)
-    else:
-        assert old == new, name
 
 
 def mix_flags_and_grads(model):

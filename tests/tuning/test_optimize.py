@@ -12,9 +12,10 @@ from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_latent import LatentExtractor, get_extractor, latent_kwargs
+from sb3_latent.envs.making import make_env
 from sb3_latent.search import Choice, Float
 from sb3_latent.tuning import objectives, optimize
-from sb3_latent.tuning.agents import algorithm_kwargs, make_callbacks, make_env
+from sb3_latent.tuning.agents import algorithm_kwargs, make_callbacks
 from sb3_latent.tuning.trials import outcome_of
 
 NOISE, STATE = "tests/TuningNoise-v0", "tests/TuningState-v0"

@@ -103,6 +103,12 @@ def test_evaluations_and_monitors_are_where_rl_zoo3_has_them(tmp_path):
     run = tmp_path / "ppo_vae" / f"{TINY_BALL.replace('/', '-')}_1"
     assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [200, 400]
     assert len(load_results(str(run))) > 0 and (run / "best_model.zip").exists()
+    assert len(list(run.glob("tensorboard/**/events.*"))) == 1, "rl_zoo3 logs where it is told to alone"
+
+
+def test_the_log_of_tensorboard_is_where_the_user_wants_it(tmp_path):
+    assert train("ppo_vae", TINY_BALL, tmp_path, "-n", N_STEPS, "--tensorboard-log", tmp_path / "mine") == 0
+    assert len(list((tmp_path / "mine").rglob("events.*"))) == len(list(tmp_path.rglob("events.*"))) == 1
 
 
 def test_env_kwargs_of_the_file_reach_the_evaluation(tmp_path):
