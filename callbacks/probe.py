@@ -1,19 +1,17 @@
 """What of the true state the representation holds, while it learns."""
 
-import copy
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_latent.callbacks.base import ObservingCallback
 from sb3_latent.checks import whole_number
-from sb3_latent.envs.making import make_env
-from sb3_latent.evaluation import evaluating
+from sb3_latent.evaluation import evaluating, own_actions
+from sb3_latent.saved_agents import env_like
 from sb3_latent.types import Observations
 
 if TYPE_CHECKING:
@@ -40,8 +38,8 @@ class ProbeCallback(ObservingCallback):
     the 256 classes of a byte of Atari's RAM cost seconds each.
 
     :param env: an environment of its own, wrapped as for training but for ``VecNormalize``, whose present statistics are
-        taken from the model; or an id, which gets the ``AtariWrapper`` and the frame stack of the training environment; None
-        takes the id and the arguments of the training environment as well.
+        taken from the model; or an id (see :func:`~sb3_latent.saved_agents.env_like`); None takes the id and the arguments of
+        the training environment.
     :param labels: as for :func:`~sb3_latent.probes.collect`.
     :param every: environment steps between two looks, rounded up to the next update. Own choice.
     :param n_steps: observations in the dataset; None takes :data:`~sb3_latent.probes.dataset.N_STEPS`.
@@ -102,14 +100,9 @@ class ProbeCallback(ObservingCallback):
     def _collected(self) -> "Dataset":
         from sb3_latent.probes import collect
 
-        # A space that is an attribute of the environment's class is the model's too, which samples from it.
-        space = copy.deepcopy(self.model.action_space)
-        try:
-            with evaluating(None, seed=0):
-                env = self._own_env()
-                dataset = collect(None, env, self.labels, self.n_steps)
-        finally:
-            self.model.action_space = space
+        with evaluating(None, seed=0), own_actions(self.model, seed=0):
+            env = self._own_env()
+            dataset = collect(None, env, self.labels, self.n_steps)
         if self.env is None or isinstance(self.env, str):
             env.close()
         return dataset
@@ -177,13 +170,5 @@ class ProbeCallback(ObservingCallback):
         env_id = env_id or spec.id
         kwargs = dict(spec.kwargs) if spec is not None and spec.id == env_id else {}
         kwargs.pop("render_mode", None)
-        stack = unwrap_vec_wrapper(self.training_env, VecFrameStack)
-        is_atari = all(self.training_env.env_is_wrapped(AtariWrapper))
-        hyperparams = {
-            "env_kwargs": kwargs,
-            "env_wrapper": f"{AtariWrapper.__module__}.{AtariWrapper.__name__}" if is_atari else None,
-            "frame_stack": None if stack is None else stack.stacked_obs.n_stack,
-        }
         # However long episodes are, there are enough of them.
-        env = make_env(env_id, hyperparams, MIN_EPISODES, seed=0)
-        return BaseAlgorithm._wrap_env(env, verbose=0, monitor_wrapper=False)
+        return env_like(self.model, env_id, MIN_EPISODES, env_kwargs=kwargs)

@@ -16,9 +16,12 @@ def whole_number(name: str, value: object, minimum: int = 1) -> int:
     return int(value)
 
 
-def in_one_line(value: object) -> str:
+def in_one_line(value: object, width: int = 160) -> str:
     """
     :param value: e.g. a Box, whose bounds numpy breaks into lines.
-    :return: it, for a message.
+    :param width: characters at most.
+    :return: it, for a message; what does not fit is left out of its middle.
     """
-    return " ".join(str(value).split())
+    text = " ".join(str(value).split())
+    half = width // 2 - 3
+    return text if len(text) <= width else f"{text[:half]} ... {text[-half:]}"

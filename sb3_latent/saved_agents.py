@@ -132,12 +132,40 @@ def make_env_for(
     env_id = env_id or run.settings.get("env")
     if env_id is None:
         raise ValueError(f"{path} does not say where it was trained; name the environment by --env, e.g. --env CartPole-v1.")
-    check_env_id(env_id)
-    hyperparams = {name: run.settings.get(name) for name in ("env_wrapper", "vec_env_wrapper")}
-    if not hyperparams["env_wrapper"] and "ale_py" in str(gym.spec(env_id).entry_point):
-        hyperparams["env_wrapper"] = _ATARI_WRAPPER
     kwargs = {**(run.settings.get("env_kwargs") or {}), **(env_kwargs or {})}
-    env = _normalized(make_env(env_id, {**hyperparams, "env_kwargs": kwargs}, n_envs, seed), run.folder)
+    wrappers = {name: run.settings.get(name) for name in ("env_wrapper", "vec_env_wrapper")}
+    return env_like(model, env_id, n_envs, env_kwargs=kwargs, wrappers=wrappers, statistics=run.folder, seed=seed)
+
+
+def env_like(
+    model: BaseAlgorithm,
+    env_id: str,
+    n_envs: int = 1,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Mapping[str, Any] | None = None,
+    statistics: Path | None = None,
+    seed: int = 0,
+) -> VecEnv:
+    """
+    :param model: that shall play.
+    :param env_id: registered with gymnasium. Games of Atari get SB3's ``AtariWrapper``, all get the stack of frames that the
+        model observes.
+    :param n_envs: copies.
+    :param env_kwargs: of the environment.
+    :param wrappers: ``env_wrapper`` and ``vec_env_wrapper`` as rl-zoo's files have them.
+    :param statistics: folder with those of ``VecNormalize``, if there are any.
+    :param seed: of the first copy.
+    :return: the environment.
+    :raises ValueError: if the id is unknown, or does not fit the model.
+    """
+    check_env_id(env_id)
+    hyperparams = {**(wrappers or {}), "env_kwargs": dict(env_kwargs or {})}
+    if not hyperparams.get("env_wrapper") and "ale_py" in str(gym.spec(env_id).entry_point):
+        hyperparams["env_wrapper"] = _ATARI_WRAPPER
+    env = make_env(env_id, hyperparams, n_envs, seed)
+    if statistics is not None:
+        env = _normalized(env, statistics)
     n_stack = _n_stack(env, model)
     env = BaseAlgorithm._wrap_env(VecFrameStack(env, n_stack) if n_stack > 1 else env, verbose=0, monitor_wrapper=False)
     own, wanted = ([one.observation_space, one.action_space] for one in (env, model))
@@ -145,7 +173,7 @@ def make_env_for(
         env.close()
         raise ValueError(
             f"the model observes and acts in {in_one_line(wanted)}, {env_id} has {in_one_line(own)}; name the one it was "
-            "trained in, its arguments by --env-kwargs."
+            "trained in, with its env_kwargs."
         )
     return env
 
@@ -174,8 +202,11 @@ def _class_of(path: Path, learning: dict[str, Any]) -> type[BaseAlgorithm]:
 
 def _n_stack(env: VecEnv, model: BaseAlgorithm) -> int:
     """How many frames the model observes at once; rl_zoo3's ``frame_stack`` says the same, where there is one."""
-    own, stacked = env.observation_space.shape, model.observation_space.shape
-    return max(1, int(np.prod(stacked)) // int(np.prod(own))) if own and stacked else 1
+    own, stacked = env.observation_space.shape or (), model.observation_space.shape or ()
+    if len(own) != len(stacked) or not own:
+        return 1
+    n_stack, rest = divmod(int(np.prod(stacked)), int(np.prod(own)))
+    return n_stack if n_stack and not rest else 1
 
 
 def _normalized(env: VecEnv, folder: Path) -> VecEnv:

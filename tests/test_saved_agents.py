@@ -17,7 +17,7 @@ from stable_baselines3.common.atari_wrappers import AtariWrapper, ClipRewardEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
-from sb3_latent.saved_agents import load_agent, make_env_for
+from sb3_latent.saved_agents import env_like, load_agent, make_env_for
 
 NOISE = "tests/SavedNoise-v0"
 
@@ -111,6 +111,13 @@ def test_a_stack_is_found_by_what_the_model_observes(tmp_path, n_stack, n_envs):
     assert model.predict(env.reset())[0].shape == (n_envs,)
 
 
+def test_what_is_no_stack_is_not_stacked():
+    """36 observations of CartPole have as many numbers as the image."""
+    with pytest.raises(ValueError, match=r"CartPole-v1 has \[Box.* \(4,\), float32\), .*env_kwargs") as error:
+        env_like(make_model("PPO", tiny("vae")), "CartPole-v1")
+    assert len(str(error.value)) < 500
+
+
 def test_games_of_atari_get_their_wrapper(tmp_path):
     pytest.importorskip("ale_py")
     space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -148,7 +155,7 @@ def test_what_rl_zoo3_wrote_beside_it_says_where_it_was_trained(tmp_path):
     (folder / "config.yml").write_text(yaml.dump(OrderedDict([("n_envs", 8), ("policy_kwargs", ("a", 1))])))
     model = load_agent(tmp_path / "model")
     assert make_env_for(model, tmp_path / "model").get_attr("spec")[0].id == NOISE
-    with pytest.raises(ValueError, match=r"the model observes and acts in .* tests/SavedNoise-v0 has .*by --env-kwargs"):
+    with pytest.raises(ValueError, match=r"the model observes and acts in .* tests/SavedNoise-v0 has .*with its env_kwargs"):
         make_env_for(model, tmp_path / "model", env_kwargs={"size": 13})
     wrapper = f"{ClipRewardEnv.__module__}.{ClipRewardEnv.__name__}"
     (folder / "config.yml").write_text(yaml.dump({"env_wrapper": [wrapper]}))

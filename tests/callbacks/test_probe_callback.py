@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from unchanged import assert_same, snapshot
 
+from sb3_latent import saved_agents
 from sb3_latent.callbacks import ProbeCallback
 from sb3_latent.envs import TINY_BALL_ID
 from sb3_latent.models import get_extractor
@@ -224,18 +225,18 @@ def test_without_scikit_learn_only_this_callback_is_refused(monkeypatch):
 
 def test_the_training_environment_is_made_again(monkeypatch):
     made = []
-    real = sys.modules["sb3_latent.callbacks.probe"].make_env
+    real = saved_agents.make_env
 
     def spy(env_id, hyperparams, n_envs, seed):
         made.append((env_id, hyperparams, n_envs))
         return real(env_id, hyperparams, n_envs, seed)
 
-    monkeypatch.setattr("sb3_latent.callbacks.probe.make_env", spy)
+    monkeypatch.setattr("sb3_latent.saved_agents.make_env", spy)
     env = VecFrameStack(make_vec_env(TINY_BALL_ID, 2, env_kwargs={"ball_size": 6}), 3)
     model = PPO("CnnPolicy", env, n_steps=8, batch_size=8, policy_kwargs={"net_arch": [4]}, device="cpu")
     watcher = callback(labels=["paddle_x"], n_steps=400)
     model.learn(16, callback=watcher)
-    assert made == [(TINY_BALL_ID, {"env_kwargs": {"ball_size": 6}, "env_wrapper": None, "frame_stack": 3}, 10)]
+    assert made == [(TINY_BALL_ID, {"env_kwargs": {"ball_size": 6}}, 10)]
     assert watcher.report.score("paddle_x").value > 0.2
 
 
@@ -297,7 +298,7 @@ def test_bad_input_is_one_line_before_training():
         "patience=0 must be": {"patience": 0},
         "unknown environment 'Gray-v0'; did you mean 'Grey-v0'": {"env": "Gray-v0"},
         "unknown entry of info: 'gray'; did you mean 'grey'": {"labels": ["gray"]},
-        "wrap it as for training": {"env": "CartPole-v1"},
+        "CartPole-v1 has .*; name the one it was trained in": {"env": "CartPole-v1"},
         "the model trains in; make another": {"env": model.get_env()},
         "no variable is worth a probe: fixed is the same": {"labels": lambda env, info: {"fixed": 1.0}},
         "a split by episode needs 10": {"env": make_vec_env("Grey-v0", 1), "n_steps": 20},
