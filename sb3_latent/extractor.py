@@ -11,6 +11,7 @@ from torch import nn
 from sb3_latent.hook import Kappa, watch
 from sb3_latent.hooked import HookedExtractor
 from sb3_latent.nn import ObservationEncoder
+from sb3_latent.nn.frame_memory import FrameMemory
 from sb3_latent.tasks import TaskSet
 from sb3_latent.types import Coefficient, GradientMode, Latent, Observations
 
@@ -91,6 +92,18 @@ class LatentExtractor(HookedExtractor[Latent]):
             frozen,
             pretrained,
         )
+        stacked = (name for name, spec in encoders.specs.items() if spec.n_frames > 1)
+        self._memories = {name: FrameMemory(encoders[name]) for name in stacked}
+
+    def train(self, mode: bool = True) -> "LatentExtractor":
+        """
+        :param mode: see :meth:`HookedExtractor.train`; what was encoded before an update is forgotten.
+        :return: self.
+        """
+        for memory in self._memories.values() if mode else ():
+            memory.forget()
+        super().train(mode)
+        return self
 
     def decode(self, z: th.Tensor) -> Observations:
         """
@@ -139,7 +152,9 @@ class LatentExtractor(HookedExtractor[Latent]):
         return {name: (self.encoders[name], frames[name]) for name in self.encoders}
 
     def _means(self, observations: Observations) -> th.Tensor:
-        return self.encoders.means(observations)
+        """Stacks follow each other where an algorithm acts with the encoder it trains, not in batches of a target network."""
+        is_acting = self.link.algorithm is not None and not self.training
+        return self.encoders.means(observations, self._memories if is_acting else None)
 
     def _losses(self, latent: Latent, observations: Observations, labels: Iterable[str]) -> dict[str, th.Tensor]:
         losses: dict[str, th.Tensor] = self.tasks(self.encoders.split(latent), self.encoders.frames(observations), labels)

@@ -51,6 +51,20 @@ def test_cost_measures_writes_and_fails_where_a_limit_is_exceeded(
     assert written["machine"]["versions"]["torch"]
 
 
+def test_acting_measures_writes_and_fails_where_its_limit_is_exceeded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import acting
+
+    monkeypatch.setattr(acting, "N_ENVS", (16,))
+    monkeypatch.setattr(acting, "LIMIT", 0.01)
+    out = tmp_path / "acting.json"
+    with pytest.raises(SystemExit) as stop:
+        run_main(acting, monkeypatch, "--rounds", "1", "--out", str(out), "--check")
+    assert stop.value.code == 1 and "too slow: " in capsys.readouterr().out
+    assert 0.1 < json.loads(out.read_text())["results"]["by_n_envs"]["16"]["ratio"] < 0.8
+
+
 def test_tiny_ball_does_each_run_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,3 +69,10 @@ class Encoder(nn.Module):
         """
         latent: Latent = self.head(self.trunk(frames))
         return latent
+
+    def mean_of(self, frames: th.Tensor) -> th.Tensor:
+        """
+        :param frames: as for :meth:`forward`.
+        :return: (B, latent_dim), the mean of the latent, without the rest of it.
+        """
+        return self.head.mean_of(self.trunk(frames))

@@ -9,6 +9,7 @@ from torch import nn
 
 from sb3_latent.images import array_specs
 from sb3_latent.nn.encoder import Encoder
+from sb3_latent.nn.frame_memory import FrameMemory
 from sb3_latent.nn.heads import Head
 from sb3_latent.types import Latent, Observations
 
@@ -115,15 +116,24 @@ class ObservationEncoder(nn.Module):
             return Latent(mean, None)
         return Latent(mean, joined([latent.log_var for latent in latents], self.widths))
 
-    def means(self, observations: Observations) -> th.Tensor:
+    def means(self, observations: Observations, memories: Mapping[str, FrameMemory] | None = None) -> th.Tensor:
         """
         What acting needs, without the rest.
 
         :param observations: as for :meth:`forward`.
+        :param memories: for some keys what was encoded a step ago.
         :return: (B, features_dim), the mean of :meth:`forward`.
         """
-        hidden = self.hidden(observations)
-        return joined([self[name].head.mean_of(hidden[name]) for name in self], self.widths)
+        frames = self.frames(observations)
+        self._check_pixels(frames)
+        parts = []
+        for name in self:
+            if memories and name in memories:
+                stacks = th.unflatten(frames[name], 0, (-1, self.specs[name].n_frames))
+                parts.append(memories[name].means(stacks, self[name].mean_of))
+            else:
+                parts.append(self[name].mean_of(frames[name]))
+        return joined(parts, self.widths)
 
     def frames(self, observations: Observations) -> dict[str, th.Tensor]:
         """
