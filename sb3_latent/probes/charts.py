@@ -64,7 +64,9 @@ def probe_bars(report: Report, path: str | Path | None = None, *, title: str = "
 def _draw(axes: Axes, report: Report, probe: str, rows: npt.NDArray[np.floating], thickness: float) -> None:
     color, label = _PROBES[probe]
     scores = [report.score(name, probe) for name in report.variables]
-    bars: BarContainer = axes.barh(rows, [score.value for score in scores], thickness, color=color, label=label)
+    bars: BarContainer = axes.barh(rows, [score.value for score in scores], thickness, color=color)
+    # A handle of its own for the legend, for the first bar may be hatched.
+    axes.fill_between([], [], color=color, label=label)
     for bar, score in zip(bars, scores, strict=True):
         if score.variable in report.at_floor(probe=probe):
             bar.set(facecolor="white", edgecolor=color, hatch="////")
