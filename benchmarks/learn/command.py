@@ -70,8 +70,6 @@ def run_all(runs: Iterable[Run], args: argparse.Namespace) -> int:
     command = shlex.join([*sys.argv[0].split(), *sys.argv[1:]])
     if args.jobs == 1:
         return sum(_fails(lambda run=run: run_one(run, args, deadline, command), run) for run in runs)  # type: ignore[misc]
-    # Bars of several processes overwrite each other.
-    os.environ["TQDM_DISABLE"] = "1"
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, spawn, die_with, (os.getpid(),)) as pool:
         futures: dict[Run, Future[None]] = {run: pool.submit(run_one, run, args, deadline, command) for run in runs}

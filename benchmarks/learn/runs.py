@@ -97,7 +97,8 @@ class Run:
             if _PRETRAINING in entry:
                 own = _digest([self.env_id, policy_kwargs, entry[_PRETRAINING]])
                 path = work / self.suite_name / "encoders" / f"{_slug(self.task)}_seed{self.seed}_{own}.safetensors"
-                entry[_PRETRAINING] |= {"seed": self.seed, "path": str(path)}
+                # Bars of several processes overwrite each other.
+                entry[_PRETRAINING] |= {"seed": self.seed, "path": str(path), "progress_bar": False}
         return hyperparams
 
 
