@@ -6,6 +6,7 @@ import gymnasium as gym
 
 from sb3_latent.envs.dmc import dmc_env, make_dmc_env
 from sb3_latent.envs.dmc_settings import MEDIUM_TASKS, PLANET_ACTION_REPEAT, SLAC_ACTION_REPEAT, DmcSettings
+from sb3_latent.envs.fast_atari import FastAtariVecEnv, fast_atari
 from sb3_latent.envs.history import HistoryWrapper, VecHistoryWrapper
 from sb3_latent.envs.pixel_pendulum import PixelPendulumEnv
 from sb3_latent.envs.tiny_ball import TinyBallEnv
@@ -46,10 +47,12 @@ __all__ = [
     "PIXEL_PENDULUM_ID",
     "TINY_BALL_ID",
     "DmcSettings",
+    "FastAtariVecEnv",
     "HistoryWrapper",
     "PixelPendulumEnv",
     "TinyBallEnv",
     "VecHistoryWrapper",
     "dmc_env",
+    "fast_atari",
     "make_dmc_env",
 ]

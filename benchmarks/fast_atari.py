@@ -1,0 +1,89 @@
+"""Frames per second of Atari: FastAtariVecEnv against SubprocVecEnv, both under VecFrameStack and in turn in one process."""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ale_py  # noqa: F401  # registers the games, also in the processes of SubprocVecEnv
+import numpy as np
+import psutil
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack
+from tqdm import tqdm
+
+from benchmarks.machine import write_json
+from sb3_latent.envs import FastAtariVecEnv
+
+GAMES = ("Breakout", "Pong", "SpaceInvaders", "Seaquest")
+N_ENVS = 8
+N_STEPS = 100
+"""Of all copies in a round."""
+ENVS: dict[str, Callable[..., VecEnv]] = {
+    "SubprocVecEnv": partial(make_atari_env, vec_env_cls=SubprocVecEnv),
+    "FastAtariVecEnv": FastAtariVecEnv,
+}
+LIMIT = 2.0
+"""What issue 7 of this project asks for."""
+
+
+def frames_per_second(env: VecEnv, rng: np.random.Generator) -> float:
+    """:return: steps of random play in a second, of all copies together."""
+    actions = rng.integers(env.action_space.n, size=(N_STEPS, N_ENVS))  # type: ignore[attr-defined]
+    start = time.perf_counter()
+    for action in actions:
+        env.step(action)
+    return actions.size / (time.perf_counter() - start)
+
+
+def seconds_of_others() -> float:
+    """:return: the processor's, in programs that are none of this benchmark's."""
+    this, machine = psutil.Process(), psutil.cpu_times()
+    own = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return machine.user + machine.system - sum(times.user + times.system for times in own)
+
+
+def measure(game: str, n_rounds: int) -> dict[str, Any]:
+    """:return: frames per second in every round, their medians, the median ratio, and how many cores others took."""
+    envs = {name: VecFrameStack(make(f"{game}NoFrameskip-v4", N_ENVS, seed=0), 4) for name, make in ENVS.items()}
+    for env in envs.values():
+        env.reset()
+        frames_per_second(env, np.random.default_rng(0))
+    rounds: dict[str, list[float]] = {name: [] for name in envs}
+    start, others = time.perf_counter(), seconds_of_others()
+    for round_ in tqdm(range(n_rounds), desc=game):
+        for name in list(envs) if round_ % 2 else list(envs)[::-1]:
+            rounds[name].append(frames_per_second(envs[name], np.random.default_rng(round_)))
+    busy = (seconds_of_others() - others) / (time.perf_counter() - start)
+    for env in envs.values():
+        env.close()
+    ratios = [fast / stock for stock, fast in zip(*rounds.values(), strict=True)]
+    medians = {name: statistics.median(values) for name, values in rounds.items()}
+    return {"ratio": statistics.median(ratios), "frames_per_second": medians, "cores_of_others": busy, "rounds": rounds}
+
+
+def main() -> None:
+    """Measure, print, write, and say what falls short."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python -m benchmarks.fast_atari --check")
+    parser.add_argument("--games", nargs="+", default=GAMES, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="of both, in turn (default: %(default)s)")
+    parser.add_argument("--out", default="benchmarks/results/fast_atari.json", help="JSON (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if it is not fast enough")
+    args = parser.parse_args()
+    results = {game: measure(game, args.rounds) for game in args.games}
+    for game, row in results.items():
+        medians = ", ".join(f"{name} {value:.0f}" for name, value in row["frames_per_second"].items())
+        others = row["cores_of_others"]
+        print(f"{game:15s} {row['ratio']:.2f} times ({medians} frames per second; others took {others:.2f} cores)")
+    command = f"python -m benchmarks.fast_atari --games {' '.join(args.games)} --rounds {args.rounds}"
+    write_json(args.out, command, results)
+    missed = [game for game, row in results.items() if row["ratio"] < LIMIT]
+    print("\n".join(f"too slow: {game} is {results[game]['ratio']:.2f} times as fast, at least {LIMIT}" for game in missed))
+    sys.exit(1 if args.check and missed else 0)
+
+
+if __name__ == "__main__":
+    main()
