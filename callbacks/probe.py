@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize, unwrap_vec_wrapper
 
 from sb3_latent.callbacks.base import ObservingCallback
 from sb3_latent.checks import whole_number
@@ -153,6 +153,11 @@ class ProbeCallback(ObservingCallback):
             raise ValueError("ProbeCallback(env): normalises with the present statistics of the model; drop VecNormalize.")
         normalize = self.model.get_vec_normalize_env()
         seen = env
+        if normalize is not None and normalize.norm_obs and _is_stacked(self.training_env) and not _is_stacked(normalize):
+            raise ValueError(
+                "ProbeCallback: the training environment stacks observations after VecNormalize, which has no statistics of "
+                "stacks; stack first: VecNormalize(VecFrameStack(env, n))."
+            )
         if normalize is not None:
             seen = VecNormalize(
                 env, norm_obs=normalize.norm_obs, clip_obs=normalize.clip_obs, norm_obs_keys=normalize.norm_obs_keys
@@ -172,3 +177,7 @@ class ProbeCallback(ObservingCallback):
         kwargs.pop("render_mode", None)
         # However long episodes are, there are enough of them.
         return env_like(self.model, env_id, MIN_EPISODES, env_kwargs=kwargs)
+
+
+def _is_stacked(env: VecEnv) -> bool:
+    return unwrap_vec_wrapper(env, VecFrameStack) is not None

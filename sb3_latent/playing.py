@@ -5,7 +5,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
 from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.distributions import make_masked_proba_distribution
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -17,19 +20,22 @@ Actor: TypeAlias = Callable[[Any, npt.NDArray[np.bool_]], Actions]
 def make_actor(policy: object, env: VecEnv, deterministic: bool) -> Actor:
     """
     :param policy: an SB3 model or policy, a function from a batch of observations to actions, or None for random actions.
-    :param env: where it acts; its random actions are those of ``env.action_space``, its masks those of its environments.
+    :param env: where it acts; its random actions are those of ``env.action_space``, or those that the ``action_masks`` of its
+        environments allow.
     :param deterministic: passed to ``predict``.
     :return: one that remembers what an LSTM remembers, from one call to the next.
     :raises TypeError: if the policy cannot act.
     """
+    # Masks forbid choices; a Box offers none.
+    is_masked = not isinstance(env.action_space, spaces.Box) and is_masking_supported(env)
     if policy is None:
-        return lambda *_: np.stack([env.action_space.sample() for _ in range(env.num_envs)])
+        return lambda *_: _random_actions(env, is_masked)
     predict: Any = getattr(policy, "predict", None)
     if predict is None:
         if not callable(policy):
             raise TypeError(f"policy={policy!r} cannot act; pass an SB3 model or policy, a function of observations, or None.")
         return lambda observations, _: policy(observations)
-    is_masked = isinstance(policy, MaskablePPO) and is_masking_supported(env)
+    is_masked = is_masked and isinstance(policy, MaskablePPO)
     states: Any = None
 
     def act(observations: Any, starts: npt.NDArray[np.bool_]) -> Actions:
@@ -40,3 +46,13 @@ def make_actor(policy: object, env: VecEnv, deterministic: bool) -> Actor:
         return actions
 
     return act
+
+
+def _random_actions(env: VecEnv, is_masked: bool) -> Actions:
+    if not is_masked:
+        return np.stack([env.action_space.sample() for _ in range(env.num_envs)])
+    masks = get_action_masks(env)
+    distribution = make_masked_proba_distribution(env.action_space)
+    distribution.proba_distribution(th.zeros(masks.shape)).apply_masking(masks)
+    actions: Actions = distribution.sample().numpy()
+    return actions

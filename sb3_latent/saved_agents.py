@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -25,14 +26,23 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
+from sb3_latent.buffers import SequenceReplayBuffer
 from sb3_latent.checks import in_one_line
 from sb3_latent.envs.making import check_env_id, make_env
 from sb3_latent.registry import unknown
 from sb3_latent.zoo_runs import find_run
 
+
+class NoReplayBuffer(SequenceReplayBuffer):
+    """Holds nothing. Of the class that policies with a model of windows insist on, the others take any."""
+
+    def __init__(self, buffer_size: int, *_: Any, **__: Any) -> None:
+        self.buffer_size = buffer_size
+
+
 NO_REPLAY_BUFFER: dict[str, Any] = {
     "buffer_size": 1,
-    "replay_buffer_class": None,
+    "replay_buffer_class": NoReplayBuffer,
     "replay_buffer_kwargs": {},
     "optimize_memory_usage": False,
 }
@@ -83,7 +93,7 @@ def load_agent(path: str | Path, algo: str | None = None, device: str = "auto") 
     :param device: torch's.
     :return: the model.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if it holds no model, or one that this version of SB3 cannot load; says why.
+    :raises ValueError: if it holds no model, one that this version of SB3 cannot load, or one that diverged; says why.
     """
     path = _zip_of(path)
     if algo is not None and algo.lower() not in _BY_NAME:
@@ -93,13 +103,19 @@ def load_agent(path: str | Path, algo: str | None = None, device: str = "auto") 
     try:
         cls = _class_of(path, learning) if algo is None else _BY_NAME[algo.lower()]
         small = NO_REPLAY_BUFFER if issubclass(cls, OffPolicyAlgorithm) else {}
-        return cls.load(path, device=device, custom_objects=learning, **copy.deepcopy(small))
+        model = cls.load(path, device=device, custom_objects=learning, **copy.deepcopy(small))
     except _UNREADABLE as error:
         reason = str(error).strip().splitlines()
         raise ValueError(
             f"{path} cannot be loaded ({reason[0] if reason else type(error).__name__}): it is no model of SB3, of another "
             "algorithm (name it by --algo), or of another version (its file system_info.txt says which)."
         ) from error
+    broken = [name for name, weights in model.policy.named_parameters() if not weights.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{path} holds weights that are not finite ({broken[0]}): its training diverged; take an earlier one."
+        )
+    return model
 
 
 def make_env_for(
@@ -120,7 +136,7 @@ def make_env_for(
 
     :param model: from :func:`load_agent`.
     :param path: where it was loaded from.
-    :param env_id: registered with gymnasium; None takes the one that rl_zoo3 trained in.
+    :param env_id: see :func:`env_like`; None takes the one that rl_zoo3 trained in, whose ``--gym-packages`` are imported.
     :param n_envs: copies.
     :param env_kwargs: of the environment, over those of the training.
     :param seed: of the first copy.
@@ -132,6 +148,8 @@ def make_env_for(
     env_id = env_id or run.settings.get("env")
     if env_id is None:
         raise ValueError(f"{path} does not say where it was trained; name the environment by --env, e.g. --env CartPole-v1.")
+    for module in run.settings.get("gym_packages") or []:
+        _register(module)
     kwargs = {**(run.settings.get("env_kwargs") or {}), **(env_kwargs or {})}
     wrappers = {name: run.settings.get(name) for name in ("env_wrapper", "vec_env_wrapper")}
     return env_like(model, env_id, n_envs, env_kwargs=kwargs, wrappers=wrappers, statistics=run.folder, seed=seed)
@@ -149,8 +167,9 @@ def env_like(
 ) -> VecEnv:
     """
     :param model: that shall play.
-    :param env_id: registered with gymnasium. Games of Atari get SB3's ``AtariWrapper``, all get the stack of frames that the
-        model observes.
+    :param env_id: registered with gymnasium, or ``"module:id"``, as ``gymnasium.make`` has it, where a module is to be
+        imported that registers it. Games of Atari get SB3's ``AtariWrapper``, all get the stack of frames that the model
+        observes.
     :param n_envs: copies.
     :param env_kwargs: of the environment.
     :param wrappers: ``env_wrapper`` and ``vec_env_wrapper`` as rl-zoo's files have them.
@@ -158,12 +177,22 @@ def env_like(
     :param seed: of the first copy.
     :return: the environment.
     :raises ValueError: if the id is unknown, or does not fit the model.
+    :raises OSError: if it cannot be made on this machine, e.g. without a display.
     """
+    *modules, env_id = env_id.rsplit(":", 1)
+    for module in modules:
+        _register(module)
     check_env_id(env_id)
     hyperparams = {**(wrappers or {}), "env_kwargs": dict(env_kwargs or {})}
     if not hyperparams.get("env_wrapper") and "ale_py" in str(gym.spec(env_id).entry_point):
         hyperparams["env_wrapper"] = _ATARI_WRAPPER
-    env = make_env(env_id, hyperparams, n_envs, seed)
+    try:
+        env = make_env(env_id, hyperparams, n_envs, seed)
+    except RuntimeError as error:
+        raise OSError(
+            f"{env_id} cannot be made here ({in_one_line(error)}); if it draws what the agent sees, it needs a display: for "
+            "MuJoCo set MUJOCO_GL=egl, else start under xvfb-run."
+        ) from error
     if statistics is not None:
         env = _normalized(env, statistics)
     n_stack = _n_stack(env, model)
@@ -176,6 +205,13 @@ def env_like(
             "trained in, with its env_kwargs."
         )
     return env
+
+
+def _register(module: str) -> None:
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{module!r}, which is to register an environment, cannot be imported: {error}.") from error
 
 
 def _zip_of(path: str | Path) -> Path:
@@ -212,7 +248,10 @@ def _n_stack(env: VecEnv, model: BaseAlgorithm) -> int:
 def _normalized(env: VecEnv, folder: Path) -> VecEnv:
     for name in ("vecnormalize.pkl", "vec_normalize.pkl"):
         if (folder / name).is_file():
-            normalized = VecNormalize.load(str(folder / name), env)
+            try:
+                normalized = VecNormalize.load(str(folder / name), env)
+            except (*_UNREADABLE, AssertionError) as error:
+                raise ValueError(f"{folder / name} holds no statistics for this environment: {in_one_line(error)}.") from error
             normalized.training = normalized.norm_reward = False
             return normalized
     return env

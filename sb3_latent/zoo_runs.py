@@ -5,13 +5,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+_GIVEN = ("env", "algo", "seed", "env_kwargs", "gym_packages")
+
 
 @dataclass(frozen=True)
 class ZooRun:
     """
     :param folder: where ``config.yml``, ``args.yml`` and ``vecnormalize.pkl`` lie.
-    :param settings: hyperparameters of ``config.yml``; over them ``"env"``, ``"algo"``, ``"env_kwargs"``, ``"seed"`` of
-        ``args.yml``. Empty where rl_zoo3 was not at work.
+    :param settings: hyperparameters of ``config.yml``; over them ``"env"``, ``"algo"``, ``"seed"``, ``"env_kwargs"``,
+        ``"gym_packages"`` of ``args.yml``. Empty where rl_zoo3 was not at work.
     """
 
     folder: Path
@@ -31,7 +33,7 @@ def find_run(folder: str | Path) -> ZooRun:
         return ZooRun(folder)
     arguments, config = _read(found[0]), found[0].with_name("config.yml")
     settings = _read(config) if config.is_file() else {}
-    given = {name: arguments.get(name) for name in ("env", "algo", "seed", "env_kwargs") if arguments.get(name) is not None}
+    given = {name: arguments[name] for name in _GIVEN if arguments.get(name) is not None}
     return ZooRun(found[0].parent, {**settings, **given})
 
 

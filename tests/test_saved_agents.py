@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -12,11 +13,12 @@ import torch as th
 import yaml
 from algorithms import ALGORITHMS, NoiseImageEnv, make_model, tiny
 from gymnasium import spaces
-from stable_baselines3 import DDPG, PPO
+from stable_baselines3 import DDPG, PPO, SAC
 from stable_baselines3.common.atari_wrappers import AtariWrapper, ClipRewardEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
+from sb3_latent import HistoryWrapper, SequenceReplayBuffer, SLACPolicy, latent_kwargs
 from sb3_latent.saved_agents import env_like, load_agent, make_env_for
 
 NOISE = "tests/SavedNoise-v0"
@@ -54,6 +56,28 @@ def test_no_buffer_of_the_training_is_made(tmp_path):
     model = make_model("SAC", tiny("vae"), buffer_size=1000)
     model.save(tmp_path / "model")
     assert load_agent(tmp_path / "model").replay_buffer.buffer_size == 1
+
+
+def test_a_model_of_windows_is_opened_without_its_sequences(tmp_path):
+    env = HistoryWrapper(NoiseImageEnv(discrete=False), length=2)
+    small = {
+        "dynamics_kwargs": {"z1_dim": 3, "z2_dim": 4, "hidden": (8,)},
+        "trunk": "mlp",
+        "trunk_kwargs": {"net_arch": (16,)},
+    }
+    kwargs = {"replay_buffer_class": SequenceReplayBuffer, "buffer_size": 50, "device": "cpu"}
+    model = SAC(SLACPolicy, env, policy_kwargs=latent_kwargs("slac", **small), **kwargs)
+    model.save(tmp_path / "model")
+    loaded = load_agent(tmp_path / "model")
+    assert type(loaded) is SAC and loaded.observation_space == env.observation_space
+
+
+def test_weights_that_are_not_finite_are_said(tmp_path):
+    model = make_model("PPO", tiny("vae"))
+    model.policy.value_net.bias.data.fill_(float("nan"))
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"model\.zip holds weights that are not finite \(value_net\.bias\)"):
+        load_agent(tmp_path / "model")
 
 
 def test_schedules_of_another_python_are_not_read(tmp_path):
@@ -163,6 +187,42 @@ def test_what_rl_zoo3_wrote_beside_it_says_where_it_was_trained(tmp_path):
     (folder / "args.yml").write_text("a: [")
     with pytest.raises(ValueError, match=r"args\.yml is no YAML of rl_zoo3"):
         make_env_for(model, tmp_path / "model")
+
+
+def test_an_environment_of_ones_own_is_registered_by_its_module(tmp_path, monkeypatch):
+    make_model("PPO", tiny("vae")).save(tmp_path / "model")
+    model, own = load_agent(tmp_path / "model"), "tests/Own-v0"
+    (tmp_path / "own_games.py").write_text(
+        f"import gymnasium, algorithms\ngymnasium.register({own!r}, algorithms.NoiseImageEnv)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "env"
+    folder.mkdir()
+    (folder / "config.yml").write_text("n_envs: 1\n")
+    for arguments, env_id in [({"env": own}, f"own_games:{own}"), ({"env": own, "gym_packages": ["own_games"]}, None)]:
+        (folder / "args.yml").write_text(yaml.dump(arguments))
+        assert make_env_for(model, tmp_path / "model", env_id).get_attr("spec")[0].id == own
+        gym.registry.pop(own)
+        sys.modules.pop("own_games")
+    with pytest.raises(ValueError, match=r"'no_games', which is to register .* cannot be imported"):
+        make_env_for(model, tmp_path / "model", f"no_games:{own}")
+
+
+def test_what_cannot_be_made_or_normalised_here_is_one_line(tmp_path, monkeypatch):
+    training = VecNormalize(make_vec_env("CartPole-v1"))
+    model = saved(tmp_path, training)
+    path = tmp_path / "vecnormalize.pkl"
+    for content in (b"garbage", pickle.dumps(VecNormalize(make_vec_env("Pendulum-v1")))):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"vecnormalize\.pkl holds no statistics for this environment: .+"):
+            make_env_for(model, tmp_path / "model", "CartPole-v1")
+
+    def fail(*_, **__):
+        raise RuntimeError("no\ndisplay")
+
+    monkeypatch.setattr("gymnasium.envs.classic_control.cartpole.CartPoleEnv.__init__", fail)
+    with pytest.raises(OSError, match=r"CartPole-v1 cannot be made here \(no display.*MUJOCO_GL=egl"):
+        make_env_for(model, tmp_path / "model", "CartPole-v1")
 
 
 def test_files_of_runs_run_nothing(tmp_path):

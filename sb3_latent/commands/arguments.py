@@ -1,6 +1,7 @@
 """What the commands on a saved model have in common."""
 
 import ast
+import os
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_latent.checks import whole_number
 from sb3_latent.saved_agents import load_agent, make_env_for
 
 
@@ -27,13 +29,25 @@ def agent_parser(prog: str, description: str, examples: str) -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="zip saved by SB3, sb3-contrib or rl_zoo3")
-    parser.add_argument("--env", metavar="ID", help="environment (default: the one rl_zoo3 trained it in)")
+    parser.add_argument("--env", metavar="ID", help="environment, ID or MODULE:ID (default: the one rl_zoo3 trained it in)")
     parser.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of the environment")
     parser.add_argument("--algo", metavar="NAME", help="algorithm, e.g. ppo (default: found out from the file)")
     parser.add_argument("--seed", type=int, default=0, help="of the environment and all that is drawn (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="torch's (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture to write; its JSON lies beside it")
     return parser
+
+
+def check_output(path: Path) -> None:
+    """
+    :param path: of the file that is to be written, asked before there is anything to write.
+    :raises OSError: if it cannot be.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise IsADirectoryError(f"--output {path} is a folder; name a file.")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise OSError(f"--output {path} cannot be written: {folder} is no folder that you may write to.")
 
 
 def open_agent(parsed: Namespace, n_envs: int = 1) -> tuple[BaseAlgorithm, VecEnv]:
@@ -44,6 +58,7 @@ def open_agent(parsed: Namespace, n_envs: int = 1) -> tuple[BaseAlgorithm, VecEn
     :raises FileNotFoundError: if there is no such model.
     :raises ValueError: if an argument is wrong.
     """
+    whole_number("--seed", parsed.seed, minimum=0)
     model = load_agent(parsed.model, parsed.algo, _device(parsed.device))
     kwargs = key_values(parsed.env_kwargs)
     return model, make_env_for(model, parsed.model, parsed.env, n_envs, env_kwargs=kwargs, seed=parsed.seed)
@@ -69,6 +84,10 @@ def key_values(pairs: list[str]) -> dict[str, Any]:
 
 def _device(name: str) -> str:
     try:
-        return str(get_device(name))
+        device = get_device(name)
     except RuntimeError as error:
         raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    # SB3 takes the CPU where there is no GPU, and says nothing.
+    if name != "auto" and device.type != name.partition(":")[0]:
+        raise ValueError(f"--device {name}: there is none on this machine; leave it out, or say {device.type}.")
+    return str(device)

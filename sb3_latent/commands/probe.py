@@ -4,7 +4,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_latent.commands.arguments import agent_parser, open_agent
+from sb3_latent.checks import whole_number
+from sb3_latent.commands.arguments import agent_parser, check_output, open_agent
 from sb3_latent.commands.facts import facts_of
 from sb3_latent.files import write_json
 
@@ -17,7 +18,7 @@ constant guess. A JSON of the picture's name has the numbers.
 EXAMPLES = """  sb3-latent probe ppo_breakout.zip --env BreakoutNoFrameskip-v4 --labels ram
   sb3-latent probe ppo_vae.zip --env sb3_latent/TinyBall-v0 --labels ball_x paddle_x -o ball.png
   sb3-latent probe sac_ae.zip --env sb3_latent/dmc-cheetah-run-pixels-v0 --steps 20000 --probes linear
-  sb3-latent probe dqn.zip --env MyGame-v0 --labels my_package.true_state --actor model
+  sb3-latent probe dqn.zip --env my_package:MyGame-v0 --labels my_package.true_state --actor model
 """
 
 
@@ -35,10 +36,12 @@ def run(arguments: Sequence[str]) -> None:
     output = parsed.output or Path("probe.png")
     if output.suffix != ".png":
         raise ValueError(f"--output {output}: the chart is a .png.")
+    check_output(output)
+    n_steps = whole_number("--steps", parsed.steps)
     # However long episodes are, there are enough of them.
     model, env = open_agent(parsed, MIN_EPISODES)
     actor = model if parsed.actor == "model" else None
-    dataset = collect(actor, env, _labels(parsed.labels), parsed.steps, seed=parsed.seed, progress_bar=True)
+    dataset = collect(actor, env, _labels(parsed.labels), n_steps, seed=parsed.seed, progress_bar=True)
     report = probe_dataset(model, dataset, parsed.probes, seed=parsed.seed, progress_bar=True)
     print(report.table())
     print(report.verdict())

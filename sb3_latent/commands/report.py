@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_latent.checks import whole_number
+from sb3_latent.commands.arguments import check_output
 
 EXAMPLES = """examples:
   sb3-latent report runs/demo
@@ -35,7 +36,9 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="page to write (default: %(default)s)"
     )
-    parser.add_argument("--env", metavar="ID", help="environment to play in (default: the one that the run's files name)")
+    parser.add_argument(
+        "--env", metavar="ID", help="environment to play in, ID or MODULE:ID (default: the one that the run's files name)"
+    )
     parser.add_argument("--model", type=Path, metavar="ZIP", help="model that plays (default: the newest of the run)")
     parser.add_argument("--steps", type=int, default=300, metavar="N", help="of the episode at most (default: %(default)s)")
     parser.add_argument("--no-play", action="store_true", help="play no episode: curves and logged pictures alone")
@@ -43,6 +46,7 @@ def run(arguments: Sequence[str]) -> None:
 
     from sb3_latent.report import Play, find_runs, write_report
 
+    check_output(parsed.output)
     runs = find_runs(parsed.runs)
     if parsed.model is not None:
         if not parsed.model.is_file():

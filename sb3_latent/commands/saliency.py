@@ -8,7 +8,8 @@ from typing import Any, get_args
 import numpy as np
 from gymnasium import spaces
 
-from sb3_latent.commands.arguments import agent_parser, open_agent
+from sb3_latent.checks import whole_number
+from sb3_latent.commands.arguments import agent_parser, check_output, open_agent
 from sb3_latent.commands.facts import facts_of
 from sb3_latent.episodes import Episode, play_episode
 from sb3_latent.files import write_json
@@ -51,16 +52,18 @@ def run(arguments: Sequence[str]) -> None:
     """
     parsed = _parser().parse_args(arguments)
     output = parsed.output or Path("saliency.png")
+    check_output(output)
     if output.suffix != ".png":
         check_video(output)
     METHODS.get(parsed.method)
+    n_steps = whole_number("--steps", parsed.steps)
     model, env = open_agent(parsed)
     has_image = _has_image(model.observation_space)
     style = _style(has_image, parsed.style, output)
     episode = play_episode(
         model,
         env,
-        parsed.steps,
+        n_steps,
         # At the likeliest of continuous actions its probability is flat, so there it shall explore.
         deterministic=not find_target(model, parsed.target).is_flat_when_greedy,
         seed=parsed.seed,

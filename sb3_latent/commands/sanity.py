@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_latent.checks import whole_number
-from sb3_latent.commands.arguments import agent_parser, open_agent
+from sb3_latent.commands.arguments import agent_parser, check_output, open_agent
 from sb3_latent.commands.facts import facts_of
 from sb3_latent.episodes import Episode, play_episode
 from sb3_latent.files import write_json
@@ -41,13 +41,12 @@ def run(arguments: Sequence[str]) -> None:
     output = parsed.output or Path("sanity.png")
     if output.suffix != ".png":
         raise ValueError(f"the chart is a .png, not {output.name}; write -o {output.stem}.png.")
+    check_output(output)
     METHODS.get(parsed.method)
-    n_moments = whole_number("--moments", parsed.moments)
+    n_moments, n_steps = whole_number("--moments", parsed.moments), whole_number("--steps", parsed.steps)
     model, env = open_agent(parsed)
     deterministic = not find_target(model, parsed.target).is_flat_when_greedy
-    episode = play_episode(
-        model, env, parsed.steps, deterministic=deterministic, seed=parsed.seed, render=False, progress_bar=True
-    )
+    episode = play_episode(model, env, n_steps, deterministic=deterministic, seed=parsed.seed, render=False, progress_bar=True)
     moments = _moments(model, episode, parsed.target, parsed.method, n_moments)
     rows = sanity_check(
         model,

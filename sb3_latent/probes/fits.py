@@ -99,7 +99,7 @@ def _trained(model: Any, x: Array, y: Array, score: Any, arguments: dict[str, An
     """Epoch by epoch: scikit-learn's own early stopping validates on rows of the training episodes."""
     best, best_score, n_worse = model, -np.inf, 0
     for _ in range(MAX_EPOCHS):
-        model.partial_fit(x, y, **arguments)
+        _train_an_epoch(model, x, y, arguments)
         now = score(model)
         if now > best_score:
             best, best_score, n_worse = copy.deepcopy(model), now, 0
@@ -108,3 +108,13 @@ def _trained(model: Any, x: Array, y: Array, score: Any, arguments: dict[str, An
         if n_worse == PATIENCE:
             break
     return best
+
+
+def _train_an_epoch(model: Any, x: Array, y: Array, arguments: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        # What scikit-learn makes of Ctrl-C, to go on with the next epoch.
+        warnings.filterwarnings("error", "Training interrupted by user")
+        try:
+            model.partial_fit(x, y, **arguments)
+        except UserWarning as warning:
+            raise KeyboardInterrupt from warning

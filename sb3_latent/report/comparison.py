@@ -9,7 +9,7 @@ from rliable import library, metrics  # type: ignore[import-untyped]  # rliable 
 
 from sb3_latent.evaluation import evaluating
 from sb3_latent.report.blocks import Charts, Missing, Part, Section, Table
-from sb3_latent.report.material import Material, RunData, finite
+from sb3_latent.report.material import Material, RunData
 from sb3_latent.report.plots import intervals
 
 N_RESAMPLES = 2000
@@ -91,10 +91,7 @@ def _part(title: str, source: str, runs: Sequence[RunData], material: Material) 
     if len(runs) > 1:
         blocks.insert(0, Charts([intervals(f"Final return in {title}", rows, scores, material.looks)]))
     names = ("interquartile_mean", "low", "high")
-    data = {
-        label: dict(zip(names, map(finite, means[label]), strict=True)) | {"runs": scores[label], "score": source}
-        for label in labels
-    }
+    data = {label: dict(zip(names, means[label], strict=True)) | {"runs": scores[label], "score": source} for label in labels}
     return Part(title, text, blocks), data
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sb3_latent.report.blocks import Charts, Missing, Note, Part, Section
 from sb3_latent.report.charts import MAX_POINTS, Chart, Line, curves, heatmap
 from sb3_latent.report.logs import Series
-from sb3_latent.report.material import Material, finite
+from sb3_latent.report.material import Material
 from sb3_latent.report.pictures import evenly
 
 _KL = re.compile(r"latent/kl_(\d+)")
@@ -165,10 +165,10 @@ def _kl_charts(material: Material, tags: Sequence[str]) -> list[Chart]:
     return charts
 
 
-def _data(scalars: dict[str, Series]) -> dict[str, dict[str, list[float | None]]]:
+def _data(scalars: dict[str, Series]) -> dict[str, dict[str, list[float]]]:
     """As many points as the charts have."""
     thinned = {tag: evenly(list(zip(*map(list, series), strict=True)), MAX_POINTS) for tag, series in scalars.items()}
     return {
-        tag: {"steps": [int(step) for step, _ in points], "values": [finite(value) for _, value in points]}
+        tag: {"steps": [int(step) for step, _ in points], "values": [float(value) for _, value in points]}
         for tag, points in thinned.items()
     }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd  # type: ignore[import-untyped]  # pandas has no types
+from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]  # tensorboard has no types
 
 from sb3_latent.figures import read_monitor
@@ -80,7 +81,7 @@ def read_logs(run: Run) -> Logs:
             # Whatever is wrong with a file that was cut off or written by others, the report shows the rest.
             except Exception as error:
                 reason = str(error).strip().splitlines()
-                where = path.relative_to(run.folder)
+                where = path.relative_to(run.folder) / ("*monitor.csv" if path.is_dir() else "")
                 logs.problems.append(f"{where} cannot be read: {reason[0] if reason else type(error).__name__}")
     logged = logs.scalars.get("rollout/ep_rew_mean")
     if logged is not None and np.isfinite(logged.values).any():
@@ -152,5 +153,7 @@ def _read_evaluations(logs: Logs, path: Path) -> None:
 def _read_pictures(logs: Logs, path: Path) -> None:
     stem, _, step = path.stem.rpartition("_")
     tag = next(tag for tag, name in _SHEETS.items() if name == stem)
+    with Image.open(path) as picture:
+        picture.verify()
     sheets = {**logs.sheets.get(tag, {}), int(step): path.read_bytes()}
     logs.sheets[tag] = dict(sorted(sheets.items()))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 from sb3_latent.report.charts import Look, looks_of
 from sb3_latent.report.configuration import read_configuration
@@ -79,11 +78,3 @@ def gather(runs: Sequence[RunData]) -> Material:
     if not any(one.logs.scalars or one.logs.sheets or one.settings for one in runs):
         raise ValueError("; ".join(problem for one in runs for problem in one.problems))
     return Material(runs, looks_of(list(dict.fromkeys(one.label for one in runs))))
-
-
-def finite(value: float) -> float | None:
-    """
-    :param value: any number.
-    :return: it as JSON can say it: None where it is not finite.
-    """
-    return float(value) if isfinite(value) else None

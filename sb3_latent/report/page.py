@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def write_report(runs: Sequence[Run], path: str | Path, play: Play | None = PLAY
         advance("drawn")
         with atomic_path(path) as temporary:
             temporary.write_text(_render(material, sections), encoding="utf-8")
-        write_json(path.with_suffix(".json"), {section.name: section.data for section in sections})
+        write_json(path.with_suffix(".json"), _plain({section.name: section.data for section in sections}))
         advance("written")
     return [path, path.with_suffix(".json")]
 
@@ -122,6 +123,15 @@ def _render(material: Material, sections: Sequence[Section]) -> str:
 
 def _uris(tracks: Sequence[Track]) -> list[dict[str, list[Any]]]:
     return [{"pictures": [picture.uri for picture in track.pictures], "shown": list(track.shown)} for track in tracks]
+
+
+def _plain(data: Any) -> Any:
+    """With None for numbers that are not finite, for which JSON has no word."""
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    return None if isinstance(data, float) and not isfinite(data) else data
 
 
 def _verbatim(source: str) -> Markup:

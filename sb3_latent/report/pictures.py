@@ -2,13 +2,15 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+Item = TypeVar("Item")
 
 _QUALITY = 75
 _SMALL = 128
@@ -50,7 +52,25 @@ def encoded(pixels: npt.NDArray[np.uint8] | bytes, max_width: int, max_height: i
     return Picture(f"data:image/webp;base64,{b64encode(stream.getvalue()).decode()}", *image.size)
 
 
-def evenly(items: Sequence[Any], n: int) -> list[Any]:
+def affordable(
+    items: Sequence[Item], draw: Callable[[Item], list[Picture]], n: int, n_bytes: int
+) -> dict[Item, list[Picture]]:
+    """
+    :param items: in order.
+    :param draw: from one of them to its pictures.
+    :param n: of how many at most.
+    :param n_bytes: that all pictures may take in the page; the first and the last item are drawn whatever they take.
+    :return: item -> its pictures, of evenly spaced items.
+    """
+    while True:
+        drawn = {item: draw(item) for item in evenly(items, n)}
+        size = sum(len(picture.uri) for pictures in drawn.values() for picture in pictures)
+        if size <= n_bytes or len(drawn) <= 2:
+            return drawn
+        n = max(2, len(drawn) * n_bytes // size)
+
+
+def evenly(items: Sequence[Item], n: int) -> list[Item]:
     """
     :param items: in order.
     :param n: how many at most.

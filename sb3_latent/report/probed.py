@@ -1,8 +1,10 @@
 """What probes found: bars with intervals, beside their floors."""
 
 import json
+from dataclasses import fields
 from typing import Any
 
+from sb3_latent.probes import Score
 from sb3_latent.report.blocks import Charts, Missing, Part, Section, Table
 from sb3_latent.report.material import Material, RunData
 from sb3_latent.report.plots import bars
@@ -10,6 +12,7 @@ from sb3_latent.report.plots import bars
 _FLOORS = {"random": "random encoder", "pca": "pixels through PCA", "constant": "mean or majority"}
 _METRICS = {"r2": "R², the share of the variance that is explained", "f1": "F1", "accuracy": "accuracy"}
 _LARGEST = 10_000_000
+_OF_SCORE = {one.name for one in fields(Score)}
 
 
 def probes_section(material: Material) -> Section:
@@ -38,12 +41,17 @@ def _newest(one: RunData) -> dict[str, Any] | None:
         if path.stat().st_size > _LARGEST:
             continue
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError):
             continue
-        if isinstance(data, dict) and isinstance(data.get("scores"), list) and "latent_dim" in data:
+        if _is_report(data):
             return data
     return None
+
+
+def _is_report(data: Any) -> bool:
+    scores = data.get("scores") if isinstance(data, dict) and "latent_dim" in data else None
+    return isinstance(scores, list) and all(isinstance(score, dict) and _OF_SCORE <= set(score) for score in scores)
 
 
 def _bars(material: Material, found: list[tuple[RunData, dict[str, Any]]], metric: str, probe: str) -> Any:

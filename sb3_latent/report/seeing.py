@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from sb3_latent.report.blocks import Charts, Gallery, Missing, Part, Section, Track, Viewer
 from sb3_latent.report.charts import Floats
-from sb3_latent.report.material import Material, finite
-from sb3_latent.report.pictures import Picture, encoded, evenly
-from sb3_latent.report.playing import STYLE, VALUES, Film, Played, Traversal
+from sb3_latent.report.material import Material
+from sb3_latent.report.pictures import Picture, affordable, encoded, evenly
+from sb3_latent.report.playing import MAX_FRAMES, STYLE, VALUES, Film, Played, Traversal
 from sb3_latent.report.plots import episode_chart, trajectory
 from sb3_latent.saliency import STYLES
 
@@ -20,7 +20,10 @@ MAX_SHEETS = 24
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-_SHEET_SIZE = (1200, 900)
+MAX_BYTES = {"sheets": 800_000, "film": 2_000_000}
+"""Of the pictures of one method: Plotly takes 4.8 MB of the page, and all of it shall stay below 10 MB."""
+
+_SHEET_SIZE = (900, 675)
 _FILM_SIZE = (320, 240)
 _TILE_SIZE = (256, 256)
 _SHEETS = {
@@ -70,8 +73,8 @@ def film_section(material: Material, played: Mapping[str, Played | Missing]) -> 
         values = None if isinstance(one.values, Missing) else np.asarray(one.values, np.float64)
         data[label] = {
             "env": one.env_id,
-            "rewards": [finite(reward) for reward in one.episode.rewards],
-            "values": None if values is None else [finite(value) for value in values],
+            "rewards": one.episode.rewards.tolist(),
+            "values": None if values is None else values.tolist(),
         }
         if isinstance(one.film, Missing):
             look = material.looks[label]
@@ -107,32 +110,41 @@ def latents_section(material: Material, played: Mapping[str, Played | Missing]) 
 
 def _sheets(material: Material, title: str, sheets: Mapping[str, dict[int, bytes]]) -> Viewer:
     """Each method shows its latest sheet up to the slider's step, and before its first one that."""
-    chosen = {label: dict(evenly(list(logged.items()), MAX_SHEETS)) for label, logged in sheets.items()}
-    positions = evenly(sorted({step for logged in chosen.values() for step in logged}), MAX_SHEETS)
+    drawn = {label: _drawn(logged) for label, logged in sheets.items()}
+    positions = evenly(sorted({step for of_step in drawn.values() for step in of_step}), MAX_SHEETS)
     tracks = []
-    for label, logged in chosen.items():
-        steps = list(logged)
+    for label, of_step in drawn.items():
+        steps, pictures = list(of_step), [picture for (picture,) in of_step.values()]
         shown = [max(0, bisect_right(steps, position) - 1) for position in positions]
-        pictures = [encoded(png, *_SHEET_SIZE) for png in logged.values()]
         tracks.append(Track(_heading(material, label), pictures, shown, f"{title} of {label}, rows of frames"))
     written = [f"step {position:,}" for position in positions]
     return Viewer(title, "Environment steps", written, tracks, start=len(positions) - 1)
 
 
+def _drawn(logged: Mapping[int, bytes]) -> dict[int, list[Picture]]:
+    return affordable(list(logged), lambda step: [encoded(logged[step], *_SHEET_SIZE)], MAX_SHEETS, MAX_BYTES["sheets"])
+
+
 def _film(label: str, one: Played, film: Film, values: Floats | None, material: Material) -> Part:
     episode, look = one.episode, material.looks[label]
-    tracks = [_track("what there is to see", film.frames, f"Frame of {one.env_id}")]
-    blocks: list[object] = []
+    titles = [("what there is to see", f"Frame of {one.env_id}")]
+    shots, blocks = [film.frames], []
     if isinstance(film.maps, Missing):
         blocks.append(film.maps)
     else:
-        legend = STYLES[STYLE].legend
-        tracks.append(_track("what the value looks at", film.maps, f"The same frame with its saliency {legend}"))
+        titles.append(("what the value looks at", f"The same frame with its saliency {STYLES[STYLE].legend}"))
+        shots.append(film.maps)
+    shot_of = dict(zip(film.steps.tolist(), zip(*shots, strict=True), strict=True))
+    drawn = affordable(
+        list(shot_of), lambda step: [encoded(frame, *_FILM_SIZE) for frame in shot_of[step]], MAX_FRAMES, MAX_BYTES["film"]
+    )
+    columns = zip(*drawn.values(), strict=True)
+    tracks = [Track(title, pictures, range(len(drawn)), alt) for (title, alt), pictures in zip(titles, columns, strict=True)]
     paid = np.cumsum(episode.rewards)
     positions = [
         f"step {step} · reward {_signed(episode.rewards[step], '.3g')} · return so far {paid[step]:.4g}"
         + ("" if values is None else f" · value {values[step]:.3f}")
-        for step in film.steps
+        for step in drawn
     ]
     chart = episode_chart("Value and reward", np.arange(len(episode)), values, _rewards(one), look)
     viewer = Viewer(
@@ -142,7 +154,7 @@ def _film(label: str, one: Played, film: Film, values: Floats | None, material: 
         tracks,
         plays=True,
         chart=chart,
-        marks=film.steps.tolist(),
+        marks=list(drawn),
         kind="film",
     )
     text = f"{len(episode)} steps in {one.env_id}, played without exploration; they return {paid[-1]:.4g}."
@@ -153,11 +165,6 @@ def _film(label: str, one: Played, film: Film, values: Floats | None, material: 
 
 def _rewards(one: Played) -> Floats:
     return np.asarray(one.episode.rewards, np.float64)
-
-
-def _track(title: str, frames: list[Pixels], alt: str) -> Track:
-    pictures: list[Picture] = [encoded(frame, *_FILM_SIZE) for frame in frames]
-    return Track(title, pictures, range(len(pictures)), alt)
 
 
 def _traversal(found: Traversal) -> Gallery:

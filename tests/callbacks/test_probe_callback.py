@@ -275,6 +275,11 @@ def test_normalised_observations_are_seen_as_the_model_sees_them():
     oracle = probe_dataset(model, normalized, ["linear"])
     assert seen[-1].score("x") == oracle.score("x") and oracle.score("x").value > 0.9
     assert seen[0].score("x", source="pca") != seen[-1].score("x", source="pca")
+    stacked = VecFrameStack(VecNormalize(DummyVecEnv([State])), 2)
+    with pytest.raises(ValueError, match=r"stack first: VecNormalize\(VecFrameStack"):
+        PPO("MlpPolicy", stacked, n_steps=16, batch_size=8, device="cpu").learn(
+            16, callback=ProbeCallback(VecFrameStack(DummyVecEnv([State]), 2), n_steps=300)
+        )
     with pytest.raises(ValueError, match="drop VecNormalize"):
         model.learn(16, callback=callback(env=VecNormalize(DummyVecEnv([State]))))
 

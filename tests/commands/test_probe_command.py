@@ -76,7 +76,7 @@ def test_bad_input_is_one_line(saved, tmp_path, monkeypatch):
         "unknown entry of info: 'bal_x'; did you mean 'ball_x'": ["--labels", "bal_x"],
         "reads the RAM of an Atari game": ["--labels", "ram"],
         "'no.such.function' cannot be imported": ["--labels", "no.such.function"],
-        "n_steps=0 must be an integer": ["--steps", "0"],
+        "--steps=0 must be an integer": ["--steps", "0"],
     }
     for message, more in cases.items():
         with pytest.raises(ValueError, match=message) as caught:

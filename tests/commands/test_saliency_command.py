@@ -127,6 +127,26 @@ def test_an_unknown_style_is_refused_before_the_agent_plays(saved, tmp_path, cap
     assert "unknown style of images 'gren'" in error and "playing" not in error
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["-o", "{folder}"], "is a folder; name a file"),
+        (["-o", "{folder}/file/picture.png"], "{folder}/file is no folder that you may write to"),
+        (["--device", "cuda"], "--device cuda: there is none on this machine; leave it out, or say cpu"),
+        (["--steps", "0"], "--steps=0 must be"),
+        (["--seed", "-1"], "--seed=-1 must be"),
+    ],
+)
+def test_mistakes_are_one_line_before_the_agent_plays(saved, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "file").touch()
+    given = [argument.format(folder=tmp_path) for argument in ["-o", "{folder}/picture.png", *arguments]]
+    assert main(["saliency", *saved("cartpole"), *given]) == 2
+    error = capsys.readouterr().err
+    assert message.format(folder=tmp_path) in error and len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_no_display_is_said_in_one_line(saved, tmp_path, monkeypatch, capsys):
     def fail(self):
         raise RuntimeError("no display")

@@ -19,7 +19,7 @@ from sb3_latent import LatentSACPolicy, get_extractor, latent_kwargs, save_encod
 from sb3_latent.envs import PIXEL_PENDULUM_ID, TINY_BALL_ID
 from sb3_latent.probes import Dataset, collect, encode, probe, probe_dataset
 from sb3_latent.probes.encoders import with_fresh_weights
-from sb3_latent.probes.fits import MAX_EPOCHS, _trained
+from sb3_latent.probes.fits import MAX_EPOCHS, _trained, predictions
 from sb3_latent.probes.splits import split_by_episode
 
 N, N_EPISODES = 600, 20
@@ -72,6 +72,18 @@ def test_noise_scores_the_floor(ignorant):
     test = split_by_episode(dataset_of(np.zeros((N, 1)) + np.arange(N)[:, None], {"x": NUMBER}), 0)
     _, counts = np.unique(CATEGORY[test.train], return_counts=True)
     assert majority.value == np.mean(CATEGORY[test.test] == counts.argmax())
+
+
+def test_an_interrupt_ends_an_mlp(monkeypatch):
+    """scikit-learn makes a warning of it, and goes on."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklearn.neural_network._multilayer_perceptron.BaseMultilayerPerceptron._backprop", interrupted)
+    rows = (np.zeros((4, 1)), np.arange(4.0))
+    with pytest.raises(KeyboardInterrupt):
+        predictions("mlp", False, rows, rows, rows[0], 0)
 
 
 def test_an_mlp_reads_what_a_line_cannot():

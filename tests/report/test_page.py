@@ -11,6 +11,7 @@ import torch as th
 
 from sb3_latent.episodes import play_episode
 from sb3_latent.report import Play, find_runs, write_report
+from sb3_latent.report.pictures import Picture, affordable, evenly
 from sb3_latent.saved_agents import load_agent, make_env_for
 
 SECTIONS = ["runs", "comparison", "learning", "pictures", "episode", "latents", "probes", "configuration"]
@@ -105,6 +106,25 @@ def test_an_empty_folder_is_said_beside_a_full_one_and_refused_alone(tmp_path, p
     with pytest.raises(ValueError, match="holds nothing that a run leaves"):
         write_report(find_runs([tmp_path / "empty"]), tmp_path / "none.html")
     assert not (tmp_path / "none.html").exists()
+
+
+def test_returns_that_are_not_finite_and_files_of_others_do_no_harm(tmp_path, plain):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(plain / "progress.csv", folder)
+    np.savez(folder / "evaluations.npz", timesteps=np.array([10]), results=np.array([[np.nan, 1.0]]))
+    (folder / "other.json").write_text(json.dumps({"scores": [{"name": "x"}], "latent_dim": 3}))
+    _, data = report_on(tmp_path, [folder])
+    assert data["comparison"]["Environment unknown"]["run"]["interquartile_mean"] is None
+    assert data["probes"] == {}
+
+
+def test_pictures_take_no_more_than_they_may(monkeypatch):
+    pictures = {step: Picture("x" * 100, 1, 1) for step in range(50)}
+    drawn = affordable(list(pictures), lambda step: [pictures[step]] * 2, 40, 3_000)
+    assert list(drawn) == evenly(range(50), len(drawn)) and len(drawn) == 15
+    assert list(affordable(list(pictures), lambda step: [pictures[step]], 40, 10_000)) == evenly(range(50), 40)
+    assert list(affordable(list(pictures), lambda step: [pictures[step]], 40, 10)) == [0, 49]
 
 
 def test_names_are_text_and_no_markup(tmp_path, plain):

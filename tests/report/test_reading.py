@@ -87,6 +87,7 @@ def test_files_that_cannot_be_read_are_said_and_the_others_are_used(tmp_path):
         "0.monitor.csv",
         "args.yml",
         "reconstruction_x.png",
+        "saliency_10.png",
     ):
         (run.folder / name).write_bytes(b"{ nonsense")
     with zipfile.ZipFile(run.folder / "model.zip", "w") as archive:
@@ -95,9 +96,18 @@ def test_files_that_cannot_be_read_are_said_and_the_others_are_used(tmp_path):
     logs = read_logs(run)
     problems = logs.problems + read_configuration(run)[1]
     assert list(logs.scalars) == ["train/loss"]
-    assert len(problems) == 7
+    assert len(problems) == 8
     assert all("\n" not in problem for problem in problems)
-    for name in ("tfevents", "evaluations.npz", "progress.csv", "args.yml", "reconstruction_x.png", "model.zip"):
+    for name in (
+        "tfevents",
+        "evaluations.npz",
+        "progress.csv",
+        "args.yml",
+        "reconstruction_x.png",
+        "saliency_10.png",
+        "model.zip",
+        "*monitor.csv",
+    ):
         assert sum(name in problem for problem in problems) == 1, name
 
 
