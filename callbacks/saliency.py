@@ -14,7 +14,7 @@ from sb3_latent.callbacks.base import TEXT_FORMATS, flush
 from sb3_latent.checks import whole_number
 from sb3_latent.figures import Picture, contact_sheet
 from sb3_latent.registry import unknown
-from sb3_latent.saliency import STYLES, newest_frame, render, saliency, to_uint8
+from sb3_latent.saliency import STYLES, black, newest_frame, render, saliency, to_uint8
 from sb3_latent.types import Observations
 
 
@@ -71,7 +71,7 @@ class JacobianSaliencyCallback(BaseCallback):
             raise ValueError(f"JacobianSaliencyCallback draws images, but the observation is {space}; leave the callback out.")
         for image_space in image_spaces.values():
             newest_frame(np.zeros(image_space.shape), self.n_channels)
-        self._maps(_black(space), {})
+        self._maps(black(space), {})
 
     def _on_step(self) -> bool:
         if self.num_timesteps % self.every < self.training_env.num_envs:
@@ -130,13 +130,6 @@ class JacobianSaliencyCallback(BaseCallback):
         states = model._last_lstm_states
         lstm_states = tuple(state[:, first].contiguous() for state in (states.vf if self.target == "value" else states.pi))
         return observations, {"lstm_states": lstm_states, "episode_starts": model._last_episode_starts[first]}
-
-
-def _black(space: spaces.Space[Any]) -> Any:
-    """:return: a batch of one observation, all zeros."""
-    if isinstance(space, spaces.Dict):
-        return {key: _black(subspace) for key, subspace in space.spaces.items()}
-    return np.zeros((1, *(space.shape or ())), space.dtype)
 
 
 def _images(space: spaces.Space[Any], arrays: Any) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.checks import whole_number
+from sb3_latent.saliency import black, saliency
+from sb3_latent.saliency.targets import find_target
 from sb3_latent.saved_agents import load_agent, make_env_for
 
 
@@ -62,6 +66,23 @@ def open_agent(parsed: Namespace, n_envs: int = 1) -> tuple[BaseAlgorithm, VecEn
     model = load_agent(parsed.model, parsed.algo, _device(parsed.device))
     kwargs = key_values(parsed.env_kwargs)
     return model, make_env_for(model, parsed.model, parsed.env, n_envs, env_kwargs=kwargs, seed=parsed.seed)
+
+
+def try_method(model: BaseAlgorithm, target: str, method: str) -> None:
+    """
+    Explain a black observation, so that what cannot be explained is told before the model plays.
+
+    :param model: from :func:`open_agent`.
+    :param target: see :func:`~sb3_latent.saliency.saliency`.
+    :param method: likewise.
+    :raises ValueError: if the model has no such target, or the method cannot explain it.
+    :raises ImportError: if the method needs a library that is not installed.
+    """
+    space, actions = model.action_space, None
+    if find_target(model, target).is_flat_when_greedy and isinstance(space, spaces.Box):
+        # The likeliest action of a Gaussian has a flat probability.
+        actions = np.clip(np.zeros((1, *space.shape)), space.low, space.high)
+    saliency(model, black(model.observation_space), target, method, actions=actions)
 
 
 def key_values(pairs: list[str]) -> dict[str, Any]:

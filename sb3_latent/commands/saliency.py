@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_latent.checks import whole_number
-from sb3_latent.commands.arguments import agent_parser, check_output, open_agent
+from sb3_latent.commands.arguments import agent_parser, check_output, open_agent, try_method
 from sb3_latent.commands.facts import facts_of
 from sb3_latent.episodes import Episode, play_episode
 from sb3_latent.files import write_json
@@ -58,6 +58,8 @@ def run(arguments: Sequence[str]) -> None:
     METHODS.get(parsed.method)
     n_steps = whole_number("--steps", parsed.steps)
     model, env = open_agent(parsed)
+    _check_key(model.observation_space, parsed.key)
+    try_method(model, parsed.target, parsed.method)
     has_image = _has_image(model.observation_space)
     style = _style(has_image, parsed.style, output)
     episode = play_episode(
@@ -125,6 +127,17 @@ def _has_image(space: spaces.Space[Any]) -> bool:
     """A Box of three axes is an image, one of four a window of images."""
     subspaces = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     return any(len(subspace.shape or ()) in (3, 4) for subspace in subspaces)
+
+
+def _check_key(space: spaces.Space[Any], key: str | None) -> None:
+    arrays = space.spaces if isinstance(space, spaces.Dict) else {}
+    images = [name for name, subspace in arrays.items() if _has_image(subspace)]
+    if key is not None and not images:
+        raise ValueError(f"--key {key} chooses from the images of a Dict observation, and this one is none; leave it out.")
+    if key is not None and key not in images:
+        raise ValueError(unknown("--key", key, images))
+    if key is None and len(images) > 1:
+        raise ValueError(f"the observation has the images {', '.join(map(repr, images))}; say which one by --key.")
 
 
 def _style(has_image: bool, name: str | None, output: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_latent.checks import whole_number
-from sb3_latent.commands.arguments import agent_parser, check_output, open_agent
+from sb3_latent.commands.arguments import agent_parser, check_output, open_agent, try_method
 from sb3_latent.commands.facts import facts_of
 from sb3_latent.episodes import Episode, play_episode
 from sb3_latent.files import write_json
@@ -45,6 +45,7 @@ def run(arguments: Sequence[str]) -> None:
     METHODS.get(parsed.method)
     n_moments, n_steps = whole_number("--moments", parsed.moments), whole_number("--steps", parsed.steps)
     model, env = open_agent(parsed)
+    try_method(model, parsed.target, parsed.method)
     deterministic = not find_target(model, parsed.target).is_flat_when_greedy
     episode = play_episode(model, env, n_steps, deterministic=deterministic, seed=parsed.seed, render=False, progress_bar=True)
     moments = _moments(model, episode, parsed.target, parsed.method, n_moments)

@@ -3,7 +3,7 @@
 from sb3_latent.saliency.captum_methods import GuidedBackprop, IntegratedGradients, Occlusion, SmoothGrad
 from sb3_latent.saliency.charts import similarity_chart, vector_chart
 from sb3_latent.saliency.episodes import episode_saliency, episode_target, saliency_sheet, saliency_video
-from sb3_latent.saliency.inputs import Array, Frames
+from sb3_latent.saliency.inputs import Array, Frames, black
 from sb3_latent.saliency.maps import saliency, value_jacobian
 from sb3_latent.saliency.methods import METHODS, Jacobian, Method
 from sb3_latent.saliency.perturbation import Perturbation
@@ -32,6 +32,7 @@ __all__ = [
     "Scene",
     "SmoothGrad",
     "Style",
+    "black",
     "episode_saliency",
     "episode_target",
     "frame_channels",

@@ -60,6 +60,18 @@ def make_scene(
     return Scene(policy, inputs, found, situation, varied)
 
 
+def black(space: spaces.Space[Any]) -> Any:
+    """
+    What methods are tried on, so that what is wrong is said before anything is played or trained.
+
+    :param space: of observations.
+    :return: a batch of one of them, all zeros; a dict for a Dict space.
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: black(subspace) for key, subspace in space.spaces.items()}
+    return np.zeros((1, *(space.shape or ())), space.dtype)
+
+
 def _policy_inputs(policy: BasePolicy, observations: Array | Mapping[str, Array]) -> Observations:
     """SB3's own conversion: batch axis, channel order, device."""
     if isinstance(observations, Mapping):

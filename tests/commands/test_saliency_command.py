@@ -1,6 +1,7 @@
 """`sb3-latent saliency` on models that stock SB3 saved: what it draws, counts and refuses."""
 
 import json
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -135,6 +136,12 @@ def test_an_unknown_style_is_refused_before_the_agent_plays(saved, tmp_path, cap
         (["--device", "cuda"], "--device cuda: there is none on this machine; leave it out, or say cpu"),
         (["--steps", "0"], "--steps=0 must be"),
         (["--seed", "-1"], "--seed=-1 must be"),
+        (["--target", "q"], "unknown target of PPO 'q'"),
+        (["--method", "perturbation"], "image"),
+        (
+            ["--key", "camera"],
+            "--key camera chooses from the images of a Dict observation, and this one is none",
+        ),
     ],
 )
 def test_mistakes_are_one_line_before_the_agent_plays(saved, tmp_path, capsys, monkeypatch, arguments, message):
@@ -145,6 +152,47 @@ def test_mistakes_are_one_line_before_the_agent_plays(saved, tmp_path, capsys, m
     error = capsys.readouterr().err
     assert message.format(folder=tmp_path) in error and len(error.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+class TwoCameras(gym.Env):
+    """Two images that nobody moves."""
+
+    observation_space = gym.spaces.Dict({name: gym.spaces.Box(0, 255, (36, 36, 1), np.uint8) for name in ("left", "right")})
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "the observation has the images 'left', 'right'; say which one by --key."),
+        (["--key", "rigth"], "unknown --key 'rigth'; did you mean 'right'?"),
+        (["--key", "right"], None),
+    ],
+)
+def test_one_image_of_several_is_chosen_before_the_agent_plays(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.setitem(gym.registry, "Two-v0", gym.envs.registration.EnvSpec("Two-v0", entry_point=TwoCameras))
+    PPO("MultiInputPolicy", TwoCameras(), n_steps=2, batch_size=2, device="cpu").save(tmp_path / "model")
+    given = ["--env", "Two-v0", "--steps", "2", "-o", str(tmp_path / "picture.png"), *arguments]
+    status = main(["saliency", str(tmp_path / "model"), *given])
+    error = capsys.readouterr().err
+    assert (status, message is None or message in error) == (2 if message else 0, True)
+    assert message is None or "playing" not in error
+
+
+@pytest.mark.parametrize("verb", ["saliency", "sanity"])
+def test_a_missing_library_is_told_before_the_agent_plays(saved, tmp_path, capsys, monkeypatch, verb):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    given = [*saved("cartpole"), "--method", "smoothgrad", "-o", str(tmp_path / "picture.png")]
+    assert main([verb, *given]) == 2
+    error = capsys.readouterr().err
+    assert "Captum, which is not installed: pip install 'sb3_latent[inspect]'" in error and "playing" not in error
 
 
 def test_no_display_is_said_in_one_line(saved, tmp_path, monkeypatch, capsys):
