@@ -63,6 +63,7 @@ print(f"""
   learning_curve.png   returns while learning; a few minutes are far too short for a good player
   tensorboard/         tensorboard --logdir {args.folder / "tensorboard"}
 Next:
+  sb3-latent report {args.folder}   all of it and an episode on one page (pip install -e '.[report]')
   make demo STEPS=1000000        longer
   python examples/ppo_fixed.py   why an encoder trained alone is not enough
 """)
