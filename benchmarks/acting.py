@@ -3,7 +3,7 @@
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -45,7 +45,7 @@ def act(model: PPO, observations: Iterator[npt.NDArray[np.uint8]]) -> None:
 
 def measure(n_envs: int, n_rounds: int) -> dict[str, Any]:
     """:return: the median over rounds of the ratio, and milliseconds of a step."""
-    tasks = {
+    tasks: dict[str, Callable[[], object]] = {
         name: partial(act, make_model(n_envs), stacks(n_envs, stride)) for name, stride in {"once": 1, "whole": 4}.items()
     }
     times = interleaved(tasks, n_rounds, f"{n_envs} environments")
