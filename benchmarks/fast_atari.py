@@ -11,6 +11,7 @@ from typing import Any
 import ale_py  # noqa: F401  # registers the games, also in the processes of SubprocVecEnv
 import numpy as np
 import psutil
+from gymnasium import spaces
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack
 from tqdm import tqdm
@@ -32,7 +33,8 @@ LIMIT = 2.0
 
 def frames_per_second(env: VecEnv, rng: np.random.Generator) -> float:
     """:return: steps of random play in a second, of all copies together."""
-    actions = rng.integers(env.action_space.n, size=(N_STEPS, N_ENVS))  # type: ignore[attr-defined]
+    assert isinstance(env.action_space, spaces.Discrete)
+    actions = rng.integers(env.action_space.n, size=(N_STEPS, N_ENVS))
     start = time.perf_counter()
     for action in actions:
         env.step(action)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch as th
@@ -58,6 +59,7 @@ def die_with(parent: int) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
+            # Well within PATIENCE, in which the next command waits for this process to go.
             time.sleep(0.5)
         os._exit(1)
 
@@ -69,7 +71,7 @@ def run_all(runs: Iterable[Run], args: argparse.Namespace) -> int:
     deadline = float("inf") if args.max_minutes is None else time.time() + 60 * args.max_minutes
     command = shlex.join([*sys.argv[0].split(), *sys.argv[1:]])
     if args.jobs == 1:
-        return sum(_fails(lambda run=run: run_one(run, args, deadline, command), run) for run in runs)  # type: ignore[misc]
+        return sum(_fails(partial(run_one, run, args, deadline, command), run) for run in runs)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, spawn, die_with, (os.getpid(),)) as pool:
         futures: dict[Run, Future[None]] = {run: pool.submit(run_one, run, args, deadline, command) for run in runs}

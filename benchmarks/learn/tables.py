@@ -129,11 +129,14 @@ def written(text: str, folder: Path) -> str:
     """
     for name in SUITES:
         pattern = re.compile(rf"(<!-- learn {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        new = block(name, folder)
-        text, n_blocks = pattern.subn(lambda match, new=new: f"{match[1]}\n{new}\n{match[2]}", text)  # type: ignore[misc]
+        text, n_blocks = pattern.subn(partial(_filled, block(name, folder)), text)
         if n_blocks != 1:
             raise ValueError(f"{DOCUMENT} needs one block '<!-- learn {name} -->' ... '<!-- end -->', it has {n_blocks}.")
     return text
+
+
+def _filled(content: str, match: re.Match[str]) -> str:
+    return f"{match[1]}\n{content}\n{match[2]}"
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ class _MaxAndSkipEnv(gym.Wrapper[npt.NDArray[np.uint8], int, Any, int]):
 
     def __init__(self, env: gym.Env[Any, int], skip: int) -> None:
         super().__init__(env)
-        self._ale: Any = env.unwrapped.ale  # type: ignore[attr-defined]
+        game: Any = env.unwrapped
+        self._ale = game.ale
         self._last_two = np.zeros((2, *self._ale.getScreenDims(), 3), np.uint8)
         self._skip = skip
         self.observation_space = spaces.Box(0, 255, self._last_two.shape[1:], np.uint8)

@@ -51,6 +51,7 @@ class Copies:
         """:return: what the call gives, and what went wrong."""
         try:
             return self._call(), None
+        # Whatever it is, it is raised where the call was made.
         except Exception as error:
             return None, error
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from sb3_latent.probes import Report, Score, probe_bars
@@ -84,3 +85,19 @@ def test_one_probe_has_one_bar_and_a_missing_floor_no_mark(drawn):
     assert len(drawn["barh"]) == 3
     assert "floor: fresh weights" not in {kwargs["label"] for _, kwargs, _ in drawn["plot"][:2]}
     assert small.shape[0] < large.shape[0] and small.shape[1] == large.shape[1]
+
+
+def test_the_legend_shows_whole_bars_where_all_that_is_drawn_is_hatched(monkeypatch):
+    legends = []
+    legend = Figure.legend
+    monkeypatch.setattr(Figure, "legend", lambda *args, **kwargs: legends.append(args[1:3]) or legend(*args, **kwargs))
+    probe_bars(report())
+    ((handles, labels),) = legends
+    by_label = dict(zip(labels, handles, strict=True))
+    assert [
+        bool(by_label[label].get_hatch()) for label in ("at the floor of a constant guess", "linear probe", "MLP probe")
+    ] == [
+        True,
+        False,
+        False,
+    ]

@@ -53,7 +53,7 @@ def test_every_chart_is_drawn_and_described(opened):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_is_wider_than_the_window(opened, width, tmp_path):
+def test_nothing_is_wider_than_the_window(opened, width, request):
     page, _ = opened
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_function(
@@ -63,7 +63,9 @@ def test_nothing_is_wider_than_the_window(opened, width, tmp_path):
         })"""
     )
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.screenshot(full_page=True, path=tmp_path / f"report_{width}.png")
+    # Kept by pytest: .pytest_cache/d/screenshots.
+    screenshots = request.config.cache.mkdir("screenshots")
+    assert page.screenshot(full_page=True, path=screenshots / f"report_{width}.png")
 
 
 @pytest.mark.parametrize("kind, n_pictures", [(FILM, 2), (SHEETS, 1), (TILE, 1)])
