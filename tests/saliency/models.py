@@ -10,7 +10,6 @@ from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
-from unchanged import assert_unchanged, snapshot  # noqa: F401
 
 from sb3_latent.saliency import Method
 

@@ -6,8 +6,9 @@ import torch as th
 from gymnasium import spaces
 from matplotlib.axes import Axes
 from PIL import Image
-from saliency.models import CASES, IMAGE, Idle, assert_unchanged, images, make_model, mix_flags_and_grads, snapshot
+from saliency.models import CASES, IMAGE, Idle, images, make_model, mix_flags_and_grads
 from stable_baselines3 import PPO
+from unchanged import assert_unchanged, snapshot
 
 from sb3_latent.episodes import Episode
 from sb3_latent.saliency import (

@@ -6,24 +6,13 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from saliency.models import (
-    BATCH,
-    CASES,
-    IMAGE,
-    VECTOR,
-    Idle,
-    TinyCnn,
-    assert_unchanged,
-    images,
-    make_model,
-    mix_flags_and_grads,
-    snapshot,
-)
+from saliency.models import BATCH, CASES, IMAGE, VECTOR, Idle, TinyCnn, images, make_model, mix_flags_and_grads
 from sb3_contrib import ARS, QRDQN, TQC, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 from torch.autograd.functional import jacobian
+from unchanged import assert_unchanged, snapshot
 
 from sb3_latent.saliency import value_jacobian
 

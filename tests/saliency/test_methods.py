@@ -8,24 +8,12 @@ import pytest
 import torch as th
 from algorithms import NoiseImageEnv
 from gymnasium import spaces
-from saliency.models import (
-    BATCH,
-    CASES,
-    IMAGE,
-    VECTOR,
-    Idle,
-    ReluCnn,
-    assert_unchanged,
-    images,
-    linear_model,
-    make_model,
-    mix_flags_and_grads,
-    snapshot,
-)
+from saliency.models import BATCH, CASES, IMAGE, VECTOR, Idle, ReluCnn, images, linear_model, make_model, mix_flags_and_grads
 from scipy.ndimage import gaussian_filter
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
+from unchanged import assert_unchanged, snapshot
 
 from sb3_latent import HistoryWrapper, SequenceReplayBuffer, SLACPolicy, latent_kwargs
 from sb3_latent.saliency import METHODS, saliency, value_jacobian

@@ -8,22 +8,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from saliency.models import (
-    BATCH,
-    CASES,
-    IMAGE,
-    VECTOR,
-    Idle,
-    ReluCnn,
-    assert_unchanged,
-    images,
-    make_model,
-    mix_flags_and_grads,
-    snapshot,
-)
+from saliency.models import BATCH, CASES, IMAGE, VECTOR, Idle, ReluCnn, images, make_model, mix_flags_and_grads
 from scipy.ndimage import gaussian_filter
 from stable_baselines3 import PPO
 from torch import nn
+from unchanged import assert_unchanged, snapshot
 
 from sb3_latent.saliency import METHODS, saliency, sanity_check
 
