@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from sb3_latent.buffers import FrameReplayBuffer, SequenceReplayBuffer
+from sb3_latent.buffers import FrameReplayBuffer, FrameRolloutBuffer, MaskableFrameRolloutBuffer, SequenceReplayBuffer
 from sb3_latent.checkpoint import load_encoder, save_encoder
 from sb3_latent.dream_env import DreamVecEnv, VecLatentStateWrapper
 from sb3_latent.dynamics import LatentModel, make_latent_model
@@ -45,6 +45,7 @@ __all__ = [
     "DreamVecEnv",
     "DynamicsExtractor",
     "FrameReplayBuffer",
+    "FrameRolloutBuffer",
     "HistoryWrapper",
     "Latent",
     "LatentActorCriticPolicy",
@@ -58,6 +59,7 @@ __all__ = [
     "LatentSACPolicy",
     "LatentTD3Policy",
     "LatentTQCPolicy",
+    "MaskableFrameRolloutBuffer",
     "PixelPendulumEnv",
     "SLACPolicy",
     "SLACTQCPolicy",

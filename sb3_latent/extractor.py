@@ -1,6 +1,7 @@
 """The features extractor for images and vectors: encoders and auxiliary tasks."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import nn
 
 from sb3_latent.hook import Kappa, watch
 from sb3_latent.hooked import HookedExtractor
+from sb3_latent.known_batches import KnownBatch, check_unchanged, served_by
 from sb3_latent.nn import ObservationEncoder
 from sb3_latent.nn.frame_memory import FrameMemory
+from sb3_latent.nn.frozen_memory import FrozenMemory
+from sb3_latent.nn.repeats import Repeats
 from sb3_latent.tasks import TaskSet
 from sb3_latent.types import Coefficient, GradientMode, Latent, Observations
 
@@ -92,18 +96,37 @@ class LatentExtractor(HookedExtractor[Latent]):
             frozen,
             pretrained,
         )
-        stacked = (name for name, spec in encoders.specs.items() if spec.n_frames > 1)
-        self._memories = {name: FrameMemory(encoders[name]) for name in stacked}
+        stacked = {name: spec.n_frames for name, spec in encoders.specs.items() if spec.n_frames > 1}
+        self._acting_memories = {name: FrameMemory(encoders[name], n) for name, n in stacked.items()}
+        self._frozen_memories = {name: FrozenMemory() for name in encoders}
 
     def train(self, mode: bool = True) -> "LatentExtractor":
         """
         :param mode: see :meth:`HookedExtractor.train`; what was encoded before an update is forgotten.
         :return: self.
         """
-        for memory in self._memories.values() if mode else ():
-            memory.forget()
+        if mode:
+            for acting_memory in self._acting_memories.values():
+                acting_memory.forget()
+            for frozen_memory in self._frozen_memories.values():
+                frozen_memory.forget()
         super().train(mode)
+        self.link.knows_batches_arrive_unchanged = False
         return self
+
+    def forward(self, observations: Observations) -> th.Tensor:
+        """
+        :param observations: as for :meth:`encode`.
+        :return: (B, features_dim), the mean of the code.
+        """
+        is_training = self.training and th.is_grad_enabled()
+        self.link.known = self._known(observations) if is_training else None
+        if self.frozen and self.link.known is not None:
+            numbers = self.link.known.numbers
+            recalled = {name: partial(one.means, numbers=numbers[name]) for name, one in self._frozen_memories.items()}
+            with th.no_grad():
+                return self.encoders.means(observations, recalled)
+        return super().forward(observations)
 
     def decode(self, z: th.Tensor) -> Observations:
         """
@@ -141,9 +164,14 @@ class LatentExtractor(HookedExtractor[Latent]):
         :raises FloatingPointError: names a loss that is not finite.
         """
         code = Latent(watch(code.mean, self.balance), code.log_var)
+        repeats = self._repeats(observations)
         latent, observations = self.link.select(code, observations)
-        frames = self.encoders.frames(observations)
-        losses = self.tasks(self.encoders.split(latent), frames, self.tasks.active, positives)
+        latents, frames = self.encoders.split(latent), self.encoders.frames(observations)
+        for name, repeated in repeats.items():
+            latents[name] = latents[name].map(repeated.mean)
+            frames[name] = repeated.once(frames[name])
+        weights = {name: repeated.weights for name, repeated in repeats.items()}
+        losses = self.tasks(latents, frames, self.tasks.active, positives, weights)
         self.tasks.record(losses, self.link.num_timesteps)
         return self.tasks.weighted_sum(losses)
 
@@ -154,7 +182,27 @@ class LatentExtractor(HookedExtractor[Latent]):
     def _means(self, observations: Observations) -> th.Tensor:
         """Stacks follow each other where an algorithm acts with the encoder it trains, not in batches of a target network."""
         is_acting = self.link.algorithm is not None and not self.training
-        return self.encoders.means(observations, self._memories if is_acting else None)
+        memories = self._acting_memories if is_acting else {}
+        return self.encoders.means(observations, {name: memory.means for name, memory in memories.items()})
+
+    def _encoder_arguments(self, observations: Observations) -> tuple[Any, ...]:
+        return observations, self._repeats(observations)
+
+    def _repeats(self, observations: Observations) -> dict[str, Repeats]:
+        """Of the batch that the policy handed in last, and of no other."""
+        known = self.link.known
+        return known.repeats if known is not None and known.observations is observations else {}
+
+    def _known(self, observations: Observations) -> KnownBatch | None:
+        algorithm = self.link.algorithm
+        minibatch = served_by(algorithm, observations)
+        if algorithm is None or minibatch is None:
+            return None
+        # Once an update: to compare waits for the device.
+        if not self.link.knows_batches_arrive_unchanged:
+            check_unchanged(observations, minibatch, self._observation_space, algorithm.policy.normalize_images)
+            self.link.knows_batches_arrive_unchanged = True
+        return KnownBatch(observations, minibatch, self.encoders.specs)
 
     def _losses(self, latent: Latent, observations: Observations, labels: Iterable[str]) -> dict[str, th.Tensor]:
         losses: dict[str, th.Tensor] = self.tasks(self.encoders.split(latent), self.encoders.frames(observations), labels)

@@ -123,10 +123,13 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         if self.frozen:
             # Not `requires_grad_(False)`: TRPO asks every parameter of a policy for its gradient.
             weights = {name: parameter.detach() for name, parameter in self.encoders.named_parameters()}
-            code = th.func.functional_call(self.encoders, weights, (observations,))
+            code = th.func.functional_call(self.encoders, weights, self._encoder_arguments(observations))
         else:
-            code = self.encoders(observations)
+            code = self.encoders(*self._encoder_arguments(observations))
         return code
+
+    def _encoder_arguments(self, observations: Observations) -> tuple[Any, ...]:
+        return (observations,)
 
     def set_progress_remaining(self, progress_remaining: float) -> None:
         """

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from sb3_latent.hook import Kappa
+from sb3_latent.known_batches import KnownBatch
 from sb3_latent.types import Latent, Observations
 
 _LOADERS = {BaseAlgorithm.load.__func__.__code__, BaseModel.load.__func__.__code__}  # type: ignore[attr-defined]
@@ -59,6 +60,8 @@ class AlgorithmLink:
     def __init__(self, algorithm: BaseAlgorithm | None = None) -> None:
         self.algorithm = algorithm
         self.pending: Observations | None = None
+        self.known: KnownBatch | None = None
+        self.knows_batches_arrive_unchanged = False
         self.gradients: Sequence[th.Tensor | None] | None = None
         self._handles: list[RemovableHandle] = []
         self._functions: list[Callable[[], None] | None] = []

@@ -79,6 +79,7 @@ class TaskSet(WeightedLosses):
         frames: Mapping[str, th.Tensor],
         labels: Iterable[str],
         positives: Mapping[str, th.Tensor] | None = None,
+        weights: Mapping[str, th.Tensor] | None = None,
     ) -> dict[str, th.Tensor]:
         """
         :param latents: for each key (B, latent_dim).
@@ -86,6 +87,7 @@ class TaskSet(WeightedLosses):
         :param labels: the losses to compute.
         :param positives: for each key with a task that contrasts (B, latent_dim), another view of each frame through a
             momentum encoder.
+        :param weights: for some keys (B,), the share of each frame in the mean, in place of 1 / B.
         :return: each an unweighted scalar, summed over features, mean over the batch.
         :raises ValueError: if a task contrasts and there is no positive.
         """
@@ -100,7 +102,10 @@ class TaskSet(WeightedLosses):
             if task.contrasts:
                 inputs.append(_positive(label, key, positives))
             rows = task(*inputs)
-            losses[label] = rows.sum() / max(len(rows), 1)
+            if weights is not None and key in weights:
+                losses[label] = rows @ weights[key]
+            else:
+                losses[label] = rows.sum() / max(len(rows), 1)
         return losses
 
     def decode(self, latents: Mapping[str, th.Tensor]) -> dict[str, th.Tensor]:

@@ -18,7 +18,7 @@ LAYERS = (
     ("losses",),
     ("nn",),
     ("auxiliary",),
-    ("hook", "link"),
+    ("hook", "link", "known_batches"),
     ("weighted_losses",),
     ("tasks", "optimizer"),
     ("dynamics", "weights"),

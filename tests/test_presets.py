@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import SAC
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.envs import FakeImageEnv
 from torch import nn
 
@@ -128,13 +128,20 @@ def test_a_preset_holds_arguments_of_the_extractor_and_the_policy(preset):
     assert of_policy <= {"net_arch", "optimizer_kwargs", *POLICY_SETTINGS}
     hidden = 64 if preset in PPO_PRESETS else 1024 if preset in SAC_PRESETS else None
     assert kwargs.get("net_arch") == (None if hidden is None else [hidden, hidden])
-    assert bool(of_policy - {"net_arch"}) == (preset in SAC_PRESETS)
+    assert bool(of_policy - {"net_arch", "optimizer_kwargs"}) == (preset in SAC_PRESETS)
 
 
 @pytest.mark.parametrize("preset", SEED_000)
 def test_ppo_kwargs_are_tables_2_and_3(preset):
     assert ppo_kwargs(preset) == TABLES_2_AND_3
     assert latent_kwargs(preset)["net_arch"] == [64, 64]
+
+
+@pytest.mark.parametrize("preset", SEED_000)
+def test_their_adam_is_sb3s_in_one_pass(preset):
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=4, channel_first=True)
+    stock, ours = (PPO("CnnPolicy", env, n_steps=2, policy_kwargs=kwargs) for kwargs in ({}, latent_kwargs(preset)))
+    assert ours.policy.optimizer.defaults == {**stock.policy.optimizer.defaults, "fused": True}
 
 
 def test_the_encoder_of_ppo_vae_is_that_of_table_1():

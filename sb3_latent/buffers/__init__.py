@@ -1,6 +1,7 @@
-"""Replay buffers for SB3's off-policy algorithms."""
+"""Buffers for SB3's algorithms."""
 
 from sb3_latent.buffers.frame_replay_buffer import FrameReplayBuffer
+from sb3_latent.buffers.frame_rollout_buffer import FrameRolloutBuffer, MaskableFrameRolloutBuffer
 from sb3_latent.buffers.sequence_replay_buffer import SequenceReplayBuffer
 
-__all__ = ["FrameReplayBuffer", "SequenceReplayBuffer"]
+__all__ = ["FrameReplayBuffer", "FrameRolloutBuffer", "MaskableFrameRolloutBuffer", "SequenceReplayBuffer"]

@@ -16,10 +16,12 @@ class FrameMemory:
     acting does anyhow.
 
     :param encoder: from frames (n, *frame_shape) to what remembers them; its weights are watched.
+    :param n_frames: of a stack.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, n_frames: int) -> None:
         self._encoder = encoder
+        self._n_frames = n_frames
         self.forget()
 
     def forget(self) -> None:
@@ -30,23 +32,27 @@ class FrameMemory:
 
     def means(self, frames: th.Tensor, encode: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
         """
-        :param frames: (B, n_frames, *frame_shape), the newest last.
+        :param frames: (B * n_frames, *frame_shape), stack after stack, the newest last.
         :param encode: (n, *frame_shape) to (n, latent_dim).
-        :return: (B, n_frames, latent_dim).
+        :return: (B * n_frames, latent_dim).
         """
+        stacks = th.unflatten(frames, 0, (-1, self._n_frames))
+        return self._means_of(stacks, encode).flatten(0, 1)
+
+    def _means_of(self, stacks: th.Tensor, encode: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
         state = [(parameter.data_ptr(), parameter._version) for parameter in self._encoder.parameters()]
-        if state != self._state or frames[:, :-1].shape != self._older.shape:
-            means = th.unflatten(encode(frames.flatten(0, 1)), 0, frames.shape[:2])
+        if state != self._state or stacks[:, :-1].shape != self._older.shape:
+            means = th.unflatten(encode(stacks.flatten(0, 1)), 0, stacks.shape[:2])
         else:
-            means = self._continued(frames, encode)
+            means = self._continued(stacks, encode)
         # A copy, for an environment may write the next step into the same memory.
-        self._older, self._means, self._state = frames[:, 1:].clone(), means, state
+        self._older, self._means, self._state = stacks[:, 1:].clone(), means, state
         return means
 
-    def _continued(self, frames: th.Tensor, encode: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
-        is_new = th.ones(frames.shape[:2], dtype=th.bool, device=frames.device)
-        goes_on = (frames[:, :-1] == self._older).flatten(1).all(1)
+    def _continued(self, stacks: th.Tensor, encode: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
+        is_new = th.ones(stacks.shape[:2], dtype=th.bool, device=stacks.device)
+        goes_on = (stacks[:, :-1] == self._older).flatten(1).all(1)
         is_new[:, :-1] = ~goes_on[:, None]
         means = th.cat([self._means[:, 1:], self._means[:, :1]], 1)
-        means[is_new] = encode(frames[is_new])
+        means[is_new] = encode(stacks[is_new])
         return means

@@ -1,7 +1,8 @@
 """One encoder for each array of an observation, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import torch as th
 from gymnasium import spaces
@@ -9,9 +10,14 @@ from torch import nn
 
 from sb3_latent.images import array_specs
 from sb3_latent.nn.encoder import Encoder
-from sb3_latent.nn.frame_memory import FrameMemory
 from sb3_latent.nn.heads import Head
+from sb3_latent.nn.repeats import Repeats
 from sb3_latent.types import Latent, Observations
+
+Recall: TypeAlias = Callable[[th.Tensor, Callable[[th.Tensor], th.Tensor]], th.Tensor]
+"""From (n, *frame_shape) and an encoder of frames to (n, latent_dim)."""
+NO_REPEATS: Mapping[str, Repeats] = MappingProxyType({})
+NO_RECALL: Mapping[str, Recall] = MappingProxyType({})
 
 
 class ObservationEncoder(nn.Module):
@@ -85,54 +91,55 @@ class ObservationEncoder(nn.Module):
         """:return: what two encoders must share for their weights to fit, as plain data."""
         return {encoder.spec.name: encoder.architecture for encoder in self.encoders()}
 
-    def forward(self, observations: Observations) -> Latent:
+    def forward(self, observations: Observations, repeats: Mapping[str, Repeats] = NO_REPEATS) -> Latent:
         """
         :param observations: as SB3 preprocesses them: images in [0, 1], (B, *observation shape); a dict for a Dict space.
+        :param repeats: for some keys which of their B * n_frames frames are the same; those are encoded once.
         :return: (B, features_dim) each part.
         """
-        return self.latent(self.hidden(observations))
+        return self.latent(self.hidden(observations, repeats), repeats)
 
-    def hidden(self, observations: Observations) -> dict[str, th.Tensor]:
+    def hidden(self, observations: Observations, repeats: Mapping[str, Repeats] = NO_REPEATS) -> dict[str, th.Tensor]:
         """
         The first half of an encoding, which an actor with heads of its own shares.
 
         :param observations: as for :meth:`forward`.
-        :return: for each key (B * n_frames, trunk's out_dim).
+        :param repeats: as for :meth:`forward`.
+        :return: for each key (B * n_frames, trunk's out_dim), or fewer rows where frames are encoded once.
         """
         frames = self.frames(observations)
         self._check_pixels(frames)
-        return {name: self[name].trunk(frames[name]) for name in self}
+        once = {name: repeats[name].once(frames[name]) if name in repeats else frames[name] for name in self}
+        return {name: self[name].trunk(once[name]) for name in self}
 
-    def latent(self, hidden: Mapping[str, th.Tensor]) -> Latent:
+    def latent(self, hidden: Mapping[str, th.Tensor], repeats: Mapping[str, Repeats] = NO_REPEATS) -> Latent:
         """
         The second half of an encoding.
 
         :param hidden: from :meth:`hidden`.
+        :param repeats: as there.
         :return: (B, features_dim) each part.
         """
-        latents = [self[name].head(hidden[name]) for name in self]
+        latents: list[Latent] = []
+        for name in self:
+            latent: Latent = self[name].head(hidden[name])
+            latents.append(latent.map(repeats[name].everywhere) if name in repeats else latent)
         mean = joined([latent.mean for latent in latents], self.widths)
-        if latents[0].log_var is None:
-            return Latent(mean, None)
-        return Latent(mean, joined([latent.log_var for latent in latents], self.widths))
+        log_vars = [latent.log_var for latent in latents if latent.log_var is not None]
+        return Latent(mean, joined(log_vars, self.widths) if log_vars else None)
 
-    def means(self, observations: Observations, memories: Mapping[str, FrameMemory] | None = None) -> th.Tensor:
+    def means(self, observations: Observations, recalled: Mapping[str, Recall] = NO_RECALL) -> th.Tensor:
         """
         What acting needs, without the rest.
 
         :param observations: as for :meth:`forward`.
-        :param memories: for some keys what was encoded a step ago.
+        :param recalled: for some keys what hands its frames to their encoder, those that it does not remember.
         :return: (B, features_dim), the mean of :meth:`forward`.
         """
         frames = self.frames(observations)
         self._check_pixels(frames)
-        parts = []
-        for name in self:
-            if memories and name in memories:
-                stacks = th.unflatten(frames[name], 0, (-1, self.specs[name].n_frames))
-                parts.append(memories[name].means(stacks, self[name].mean_of))
-            else:
-                parts.append(self[name].mean_of(frames[name]))
+        encode = {name: self[name].mean_of for name in self}
+        parts = [recalled[n](frames[n], encode[n]) if n in recalled else encode[n](frames[n]) for n in self]
         return joined(parts, self.widths)
 
     def frames(self, observations: Observations) -> dict[str, th.Tensor]:

@@ -11,7 +11,7 @@ import rl_zoo3.exp_manager
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
@@ -51,15 +51,12 @@ _NOISE: dict[str, Schema] = {
 _FROM_ZOO = ("env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model", "action_noise")
 """Arguments of algorithms that rl_zoo3 passes."""
 
-_FROM_SB3 = (
-    "buffer_size",
-    "observation_space",
-    "action_space",
-    "device",
-    "n_envs",
-    "optimize_memory_usage",
-)
-"""Arguments of replay buffers that the algorithm passes."""
+_FROM_SB3 = ("buffer_size", "observation_space", "action_space", "device", "n_envs")
+_BUFFERS: dict[str, tuple[type[BaseBuffer], tuple[str, ...]]] = {
+    "replay_buffer": (ReplayBuffer, (*_FROM_SB3, "optimize_memory_usage")),
+    "rollout_buffer": (RolloutBuffer, (*_FROM_SB3, "gae_lambda", "gamma")),
+}
+"""Their base classes, and the arguments that the algorithm passes."""
 
 
 def section_errors(algorithm: type[BaseAlgorithm], section: Any) -> Errors:
@@ -74,9 +71,10 @@ def section_errors(algorithm: type[BaseAlgorithm], section: Any) -> Errors:
 def _section_schema(algorithm: type[BaseAlgorithm]) -> Schema:
     own = schema_of(algorithm, skip=_FROM_ZOO)["properties"]
     own["policy_kwargs"] = {**_EXPRESSION, "type": ["object", "string"]}
-    if "replay_buffer_class" in own:
-        own["replay_buffer_class"] = {"type": "string"}
-        own["replay_buffer_kwargs"] = {**_EXPRESSION, "type": ["object", "string"]}
+    for buffer in _BUFFERS:
+        if f"{buffer}_class" in own:
+            own[f"{buffer}_class"] = {"type": "string"}
+            own[f"{buffer}_kwargs"] = {**_EXPRESSION, "type": ["object", "string"]}
     noise = _NOISE if "action_noise" in schema_of(algorithm)["properties"] else {}
     return {
         "type": "object",
@@ -84,7 +82,7 @@ def _section_schema(algorithm: type[BaseAlgorithm]) -> Schema:
         "additionalProperties": False,
         "required": ["policy", "n_timesteps"],
         "policy_of": algorithm,
-        "buffer": True,
+        "buffers": _BUFFERS,
     }
 
 
@@ -177,20 +175,21 @@ def _policy(name: str, algorithm: type[BaseAlgorithm]) -> Any:
     return policy
 
 
-def _buffer(validator: Any, wanted: bool, section: Any, schema: Schema) -> Errors:
-    del wanted, schema
-    name = section.get("replay_buffer_class") if isinstance(section, Mapping) else None
-    if not isinstance(name, str):
-        return
-    try:
-        given = vars(rl_zoo3.exp_manager).get(name)
-        cls = _imported(name, ReplayBuffer) if given is None else given
-    except ValueError as error:
-        yield ValidationError(str(error), path=["replay_buffer_class"])
-        return
-    arguments = section.get("replay_buffer_kwargs", {})
-    if isinstance(arguments, Mapping):
-        yield from validator.descend(arguments, schema_of(cls, skip=_FROM_SB3), path="replay_buffer_kwargs")
+def _buffers(validator: Any, kinds: Mapping[str, tuple[type, tuple[str, ...]]], section: Any, schema: Schema) -> Errors:
+    del schema
+    for buffer, (base, from_sb3) in kinds.items():
+        name = section.get(f"{buffer}_class") if isinstance(section, Mapping) else None
+        if not isinstance(name, str):
+            continue
+        try:
+            given = vars(rl_zoo3.exp_manager).get(name)
+            cls = _imported(name, base) if given is None else given
+        except ValueError as error:
+            yield ValidationError(str(error), path=[f"{buffer}_class"])
+            continue
+        arguments = section.get(f"{buffer}_kwargs", {})
+        if isinstance(arguments, Mapping):
+            yield from validator.descend(arguments, schema_of(cls, skip=from_sb3), path=f"{buffer}_kwargs")
 
 
 def _imported(name: str, base: type) -> Any:
@@ -222,7 +221,7 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]  # of jsonschema
         "expression": _expression,
         "calls": _calls,
         "policy_of": _policy_of,
-        "buffer": _buffer,
+        "buffers": _buffers,
         "latent": latent_errors,
     },
     # A float stays one: SB3 does not take 128.0 for 128.

@@ -101,8 +101,10 @@ class LatentExperimentManager(ExperimentManager):
         if self.custom_hyperparams:
             for mistake in section_errors(ALGOS[self.algo], hyperparams):
                 raise ValueError(f"-params: {'.'.join(map(str, mistake.absolute_path))}: {message_of(mistake)}")
-        if isinstance(hyperparams.get("policy_kwargs"), str):
-            hyperparams["policy_kwargs"] = eval(hyperparams["policy_kwargs"], vars(exp_manager))
+        # rl_zoo3 does it too late for the first, and not for the others.
+        for name in ("policy_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs"):
+            if isinstance(hyperparams.get(name), str):
+                hyperparams[name] = eval(hyperparams[name], vars(exp_manager))
         self._file = copy.deepcopy(hyperparams)
         if "env_kwargs" in hyperparams and self._eval_env_kwargs_args is None:
             self.eval_env_kwargs = hyperparams["env_kwargs"]

@@ -59,7 +59,9 @@ RANGES: dict[str, Schema] = {
     ),
     **dict.fromkeys(("n_envs", "n_timesteps", "frame_stack", "n_steps", "n_epochs", "batch_size", "buffer_size"), _POSITIVE),
     **dict.fromkeys(("target_update_interval", "policy_delay", "stats_window_size", "frame_skip", "screen_size"), _POSITIVE),
-    **dict.fromkeys(("latent_dim", "n_frames", "hidden", "hidden_dim", "model_batch_size", "n_model_updates"), _POSITIVE),
+    **dict.fromkeys(
+        ("latent_dim", "n_frames", "chunk_length", "hidden", "hidden_dim", "model_batch_size", "n_model_updates"), _POSITIVE
+    ),
     **dict.fromkeys(("lstm_hidden_size", "n_lstm_layers", "n_critics", "n_quantiles"), _POSITIVE),
 }
 """What an argument of that name may be, beside its type, wherever it stands: a name means one thing in SB3 and here."""

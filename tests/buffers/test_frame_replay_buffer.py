@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from buffers.episodes import HEIGHT, WIDTH, Episodes, assert_equal_arrays, dict_space, image_space, with_vectors
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,59 +16,9 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_latent.buffers import FrameReplayBuffer
+from sb3_latent.buffers.columns import StackColumn
 
-HEIGHT, WIDTH = 13, 14
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
-
-
-def image_space(n_channels, channels_last=False):
-    shape = (HEIGHT, WIDTH, n_channels) if channels_last else (n_channels, HEIGHT, WIDTH)
-    return spaces.Box(0, 255, shape, np.uint8)
-
-
-class Episodes:
-    """
-    One environment, slow and obvious: it remembers every frame of its episode and pads the stack anew each time.
-
-    Frames are often black and often stand still, so that content alone says little about where an episode begins.
-    """
-
-    def __init__(self, rng, n_frames, n_channels, padding, channels_last):
-        self.rng, self.n_frames, self.n_channels = rng, n_frames, n_channels
-        self.padding, self.channels_last = padding, channels_last
-        self.reset()
-
-    def frame(self):
-        kind = self.rng.choice(["black", "still", "few", "any"])
-        if kind == "still" and self.frames:
-            return self.frames[-1]
-        shape = (self.n_channels, HEIGHT, WIDTH)
-        if kind == "any":
-            return self.rng.integers(0, 256, shape, dtype=np.uint8)
-        return np.full(shape, self.rng.integers(0, 3) if kind == "few" else 0, np.uint8)
-
-    def reset(self):
-        self.frames, self.history = [], []
-        self.history = [self.frame() for _ in range(self.n_frames)]
-        self.frames = [self.frame()]
-
-    def stack(self):
-        pad = {"zeros": [np.zeros_like(self.frames[0])], "first": self.frames[:1], "history": self.history}[self.padding]
-        padded = ([*pad] * self.n_frames + self.frames)[-self.n_frames :]
-        stack = np.concatenate(padded)
-        return np.moveaxis(stack, 0, -1) if self.channels_last else stack
-
-    def step(self):
-        """obs, next_obs, done, truncated; now and then somebody resets, or the last observation is kept back."""
-        event = self.rng.choice(["go on", "terminated", "truncated", "reset", "kept back"], p=[0.7, 0.1, 0.1, 0.05, 0.05])
-        obs = self.stack()
-        self.frames.append(self.frame())
-        next_obs = self.stack()
-        if event != "go on":
-            self.reset()
-        if event == "kept back":
-            next_obs = self.stack()
-        return obs, next_obs, event in ("terminated", "truncated", "kept back"), event == "truncated"
 
 
 def steps(n_steps, n_envs, episodes, rng):
@@ -85,38 +36,6 @@ def fill(buffers, n_steps, n_envs=1, n_frames=3, n_channels=1, padding="zeros", 
     for arguments in steps(n_steps, n_envs, episodes, rng):
         for buffer in buffers:
             buffer.add(*copy.deepcopy(arguments))
-
-
-def with_vectors(observation, rng):
-    """The same image in a Dict, with what else a Dict may hold."""
-    n_envs = len(observation)
-    return {
-        "image": observation,
-        "small": observation[:, :1],
-        "vector": rng.normal(size=(n_envs, 3)).astype(np.float32),
-        "choice": rng.integers(0, 4, n_envs),
-    }
-
-
-def dict_space(image):
-    return spaces.Dict(
-        {
-            "image": image,
-            "small": image_space(1),
-            "vector": spaces.Box(-10, 10, (3,), np.float32),
-            "choice": spaces.Discrete(4),
-        }
-    )
-
-
-def assert_equal_arrays(ours, stock):
-    if isinstance(stock, dict):
-        assert ours.keys() == stock.keys()
-        for key in stock:
-            assert_equal_arrays(ours[key], stock[key])
-    else:
-        assert ours.dtype == stock.dtype and ours.shape == stock.shape
-        assert (ours == stock).all()
 
 
 def assert_equal_observations(ours, stock):
@@ -148,11 +67,11 @@ def assert_equal_samples(ours, stock, seed):
 def assert_nothing_leaks(buffer):
     """The slots in use are those that the transitions name; the rest waits in the free list, once each."""
     for column in buffer._columns.values():
-        if hasattr(column, "pool"):
+        if isinstance(column, StackColumn):
             named = set(column.rows.ravel().tolist()) - {0}
-            free = column.pool._free
+            free = column.stacks._pool._free
             assert len(set(free)) == len(free) and not named & set(free) and 0 not in free
-            assert named | set(free) == set(range(1, column.pool._n_touched))
+            assert named | set(free) == set(range(1, column.stacks._pool._n_touched))
 
 
 @settings(max_examples=60)
@@ -293,7 +212,7 @@ class SpaceOnly(gym.Env):
 )
 def test_the_number_of_frames_follows_from_the_channels(n_channels, n_frames):
     buffer = FrameReplayBuffer(5, image_space(n_channels), ACTIONS)
-    assert buffer._columns["observation"].n_frames == n_frames
+    assert buffer._columns["observation"].stacks.n_frames == n_frames
 
 
 @pytest.mark.parametrize("padding", ["zeros", "first"])
@@ -312,7 +231,7 @@ def test_frames_are_held_once(padding):
             buffer.add(obs[None], next_obs[None], np.zeros((1, 2)), np.zeros(1), np.array([t == length - 1]), [{}])
         n += length + 1
         ends.append(n)
-    pool = buffer._columns["observation"].pool
+    pool = buffer._columns["observation"].stacks._pool
     assert pool._n_touched - 1 == n == 104
     assert len(pool._spilled) == 0
 
@@ -323,7 +242,7 @@ def test_an_episode_longer_than_the_buffer_never_needs_more_room():
     for t in range(57):
         obs, next_obs = frames[None, t : t + 3], frames[None, t + 1 : t + 4]
         buffer.add(obs, next_obs, np.zeros((1, 2)), np.zeros(1), np.zeros(1), [{}])
-    assert len(buffer._columns["observation"].pool._spilled) == 0
+    assert len(buffer._columns["observation"].stacks._pool._spilled) == 0
 
 
 def test_what_comes_in_is_copied():
@@ -435,7 +354,7 @@ def test_frames_on_a_disk_stay_there_and_leave_nothing_behind(tmp_path, buffer_s
     buffer = FrameReplayBuffer(buffer_size, image_space(4), ACTIONS, path=str(folder))
     fill([buffer], 40, n_frames=4)
     for each in (buffer, pickle.loads(pickle.dumps(buffer))):
-        assert isinstance(each._columns["observation"].pool._frames.base, np.memmap)
+        assert isinstance(each._columns["observation"].stacks._pool._frames.base, np.memmap)
     assert list(folder.iterdir()) == []
 
 

@@ -362,7 +362,7 @@ def test_a_saved_buffer_goes_on_in_sb3(tmp_path, on_disk, n_before):
     before, after = (transitions_of(env)[0] for env in envs)
     assert len(before) == n_before
     assert_rows_are_those_made_by_hand(model.replay_buffer, [before + after], LENGTH, "repeat")
-    assert isinstance(model.replay_buffer._columns["frames"].pool._frames.base, np.memmap) == on_disk
+    assert isinstance(model.replay_buffer._columns["frames"].stacks._pool._frames.base, np.memmap) == on_disk
 
 
 def test_a_run_resumes_from_a_checkpoint(tmp_path):

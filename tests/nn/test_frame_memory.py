@@ -29,9 +29,14 @@ class Counting(nn.Module):
         self.n_encoded += len(frames)
         return self.linear(frames)
 
-    def whole(self, stacks):
+    def whole(self, frames):
         with th.no_grad():
-            return self.linear(stacks)
+            return self.linear(frames)
+
+
+def means(memory, encoder, stacks):
+    """(B, n_frames, 2) of (B, n_frames, 4)."""
+    return memory.means(stacks.flatten(0, 1), encoder).unflatten(0, stacks.shape[:2])
 
 
 def stacks_of(stream):
@@ -42,7 +47,7 @@ def stacks_of(stream):
 @given(data=st.data(), n_envs=st.integers(1, 4))
 def test_it_equals_encoding_everything(data, n_envs):
     encoder = Counting()
-    memory = FrameMemory(encoder)
+    memory = FrameMemory(encoder, N_FRAMES)
     # Few different frames, so that stacks of one environment go on by chance as well.
     frames = th.arange(8.0).reshape(2, 4)
     stack = frames[th.zeros(n_envs, N_FRAMES, dtype=th.int64)]
@@ -55,21 +60,21 @@ def test_it_equals_encoding_everything(data, n_envs):
             with th.no_grad():
                 encoder.linear.bias += 1
         with th.no_grad():
-            th.testing.assert_close(memory.means(stack, encoder), encoder.whole(stack))
+            th.testing.assert_close(means(memory, encoder, stack), encoder.whole(stack))
 
 
 def test_each_frame_is_encoded_once():
     encoder = Counting()
-    memory = FrameMemory(encoder)
+    memory = FrameMemory(encoder, N_FRAMES)
     stream = th.randn(10 + N_FRAMES - 1, 5, 4)
     with th.no_grad():
         for stacks in stacks_of(stream):
-            memory.means(stacks, encoder)
+            means(memory, encoder, stacks)
         assert encoder.n_encoded == len(stream) * 5
         again = stacks_of(stream)[-1].clone()
         again[2] = th.randn(N_FRAMES, 4)
         again[:2, :-1], again[:2, -1] = stacks_of(stream)[-1][:2, 1:], 0
-        memory.means(again, encoder)
+        means(memory, encoder, again)
     assert encoder.n_encoded == len(stream) * 5 + 2 + 3 * N_FRAMES, "two stacks go on, three begin"
 
 
@@ -88,29 +93,29 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_weights_are_noticed(change):
     encoder = Counting()
-    memory = FrameMemory(encoder)
+    memory = FrameMemory(encoder, N_FRAMES)
     first, second = stacks_of(th.randn(N_FRAMES + 1, 2, 4))
     with th.no_grad():
-        memory.means(first, encoder)
+        means(memory, encoder, first)
     if change == "state":
         encoder.load_state_dict({name: value + 1 for name, value in encoder.state_dict().items()})
     else:
         encoder(second).sum().backward()
         CHANGES[change](encoder.parameters()).step()
     with th.no_grad():
-        th.testing.assert_close(memory.means(second, encoder), encoder.whole(second))
+        th.testing.assert_close(means(memory, encoder, second), encoder.whole(second))
 
 
 def test_environments_may_write_into_the_same_memory():
     encoder = Counting()
-    memory = FrameMemory(encoder)
+    memory = FrameMemory(encoder, N_FRAMES)
     stacks = th.zeros(2, N_FRAMES, 4)
     with th.no_grad():
-        memory.means(stacks, encoder)
+        means(memory, encoder, stacks)
         stacks[:, -1] = 1
-        memory.means(stacks, encoder)
+        means(memory, encoder, stacks)
         stacks[:] = 1
-        th.testing.assert_close(memory.means(stacks, encoder), encoder.whole(stacks))
+        th.testing.assert_close(means(memory, encoder, stacks), encoder.whole(stacks))
 
 
 def frames_encoded(model, learn):
