@@ -1,15 +1,15 @@
 """What ``python -m benchmarks learn`` trains, and what others have published of it, as plain data."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sb3_latent.envs import TINY_BALL_ID
+from sb3_latent.envs import LARGE_BALL_ID, TINY_BALL_ID
 
 
 @dataclass(frozen=True)
 class Preset:
     """
-    :param config: file of ``zoo_configs``, whose entry for the environment has the hyperparameters.
+    :param config: file of ``zoo_configs``, whose entry for the task or the environment has the hyperparameters.
     :param overrides: dotted name -> value, over that entry.
     :param env: of the suite's task; ``{task}`` stands for the task.
     """
@@ -79,21 +79,41 @@ _JOINT_PRESETS = {
     for kappa in KAPPAS
 }
 _BASELINES = ("cnn", "ppo_fixed", "ppo_adapt")
+_CHUNKED = ("ppo_adapt", "ppo_vae-sum-joint-kappa20", "ppo_vae-mean-joint-kappa1")
+_CHUNKS = {
+    "rollout_buffer_class": "sb3_latent.FrameRolloutBuffer",
+    "rollout_buffer_kwargs": {"chunk_length": 16},
+}
+_LARGE = (*_BASELINES, "ppo_vae-mean-joint-kappa1")
+
+# The same bottleneck, learned by RL alone from the start.
+_METRICS = {"callback": [{"sb3_latent.callbacks.LatentMetricsCallback": {"every": 10_000}}]}
+_TINY_PRESETS = {
+    "cnn": Preset("ppo_adapt", _METRICS),
+    "ppo_fixed": Preset("ppo_fixed"),
+    "ppo_adapt": Preset("ppo_adapt"),
+    **_JOINT_PRESETS,
+}
 
 TINY = Suite(
     title="TinyBall",
     presets={
-        # The same bottleneck, learned by RL alone from the start.
-        "cnn": Preset("ppo_adapt", {"callback": [{"sb3_latent.callbacks.LatentMetricsCallback": {"every": 10_000}}]}),
-        "ppo_fixed": Preset("ppo_fixed"),
-        "ppo_adapt": Preset("ppo_adapt"),
-        **_JOINT_PRESETS,
+        **_TINY_PRESETS,
+        **{
+            f"{name}-chunks": replace(_TINY_PRESETS[name], overrides=_TINY_PRESETS[name].overrides | _CHUNKS)
+            for name in _CHUNKED
+        },
+        **{f"large_ball-{name}": replace(_TINY_PRESETS[name], env=LARGE_BALL_ID) for name in _LARGE},
     },
     tasks=(TINY_BALL_ID,),
     n_steps=61_440,
     slice_steps=10_240,
     budgets=(61_440,),
-    figures={name: (*_BASELINES, *(one for one in _JOINT_PRESETS if f"-{name}-" in one)) for name in _REDUCTIONS},
+    figures={
+        **{name: (*_BASELINES, *(one for one in _JOINT_PRESETS if f"-{name}-" in one)) for name in _REDUCTIONS},
+        "chunks": tuple(name + end for name in _CHUNKED for end in ("", "-chunks")),
+        "large_ball": tuple(f"large_ball-{name}" for name in _LARGE),
+    },
     bounds=(-5.0, 5.0),
     n_eval_episodes=64,
     probed=("ball_x", "paddle_x"),

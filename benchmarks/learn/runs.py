@@ -71,7 +71,8 @@ class Run:
         """:return: of the entry of ``zoo_configs``, with the preset's overrides."""
         preset = self.suite.presets[self.preset]
         entries = yaml.safe_load((files("sb3_latent.zoo_configs") / f"{preset.config}.yml").read_text())
-        return merged(entries[self.env_id if self.env_id in entries else "atari"], preset.overrides)
+        fitting = (name for name in (self.env_id, self.task, "atari") if name in entries)
+        return merged(entries[next(fitting)], preset.overrides)
 
     @property
     def name(self) -> str:

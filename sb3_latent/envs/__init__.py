@@ -12,6 +12,8 @@ from sb3_latent.envs.pixel_pendulum import PixelPendulumEnv
 from sb3_latent.envs.tiny_ball import TinyBallEnv
 
 TINY_BALL_ID = "sb3_latent/TinyBall-v0"
+# A ball of 2.8 % of the pixels, which an autoencoder has reason to keep.
+LARGE_BALL_ID = "sb3_latent/TinyBall-large-v0"
 PIXEL_PENDULUM_ID = "sb3_latent/PixelPendulum-v0"
 # One frame and no stack: for windows. Settings in a YAML file's env_kwargs would not reach rl_zoo3's evaluation.
 ONE_FRAME_PENDULUM_ID = "sb3_latent/PixelPendulum-slac-v0"
@@ -26,8 +28,9 @@ DMC_IDS: dict[str, dict[str, Any]] = {
     for task, n_repeats in SLAC_ACTION_REPEAT.items()
 }
 
-if TINY_BALL_ID not in gym.registry:
-    gym.register(id=TINY_BALL_ID, entry_point="sb3_latent.envs.tiny_ball:TinyBallEnv")
+for ball_id, ball_size in {TINY_BALL_ID: 2, LARGE_BALL_ID: 6}.items():
+    if ball_id not in gym.registry:
+        gym.register(id=ball_id, entry_point="sb3_latent.envs.tiny_ball:TinyBallEnv", kwargs={"ball_size": ball_size})
 for pendulum_id, n_frames in {PIXEL_PENDULUM_ID: 3, ONE_FRAME_PENDULUM_ID: 1}.items():
     if pendulum_id not in gym.registry:
         gym.register(
@@ -43,6 +46,7 @@ for env_id, settings in DMC_IDS.items():
 
 __all__ = [
     "DMC_IDS",
+    "LARGE_BALL_ID",
     "ONE_FRAME_PENDULUM_ID",
     "PIXEL_PENDULUM_ID",
     "TINY_BALL_ID",
