@@ -202,13 +202,27 @@ def test_weights_that_thaw_are_asked_again():
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_observations_that_change_on_their_way_are_refused(monkeypatch, frozen):
+    """From the second update on."""
+    stock, ours = (model_of("PPO", "cnn", buffer, frozen=frozen).learn(32) for buffer in ({}, buffer_of("PPO")))
     evaluate = ActorCriticPolicy.evaluate_actions
     monkeypatch.setattr(
         ActorCriticPolicy, "evaluate_actions", lambda self, obs, actions: evaluate(self, obs.flip(-1), actions)
     )
-    model_of("PPO", "cnn", {}, frozen=frozen).learn(32)
+    stock.learn(32, reset_num_timesteps=False)
     with pytest.raises(ValueError, match="not those that FrameRolloutBuffer served; where train"):
-        model_of("PPO", "cnn", buffer_of("PPO"), frozen=frozen).learn(32)
+        ours.learn(32, reset_num_timesteps=False)
+
+
+def test_a_part_of_a_minibatch_is_encoded_as_it_is():
+    """Of which TRPO computes its curvature."""
+    found = []
+    for buffer in ({}, buffer_of("TRPO")):
+        env = VecFrameStack(make_vec_env(NoiseImageEnv, 2, seed=0), N_FRAMES)
+        model = make_model("TRPO", tiny("cnn", per_frame=True), env=env, sub_sampling_factor=2, n_steps=32, **buffer)
+        found.append(model.learn(64).policy.state_dict())
+    for name, theirs in found[0].items():
+        if isinstance(theirs, th.Tensor):
+            th.testing.assert_close(found[1][name], theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_other_batches_are_encoded_whole():

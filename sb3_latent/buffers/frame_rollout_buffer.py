@@ -66,7 +66,7 @@ class FrameRolloutBuffer(RolloutBuffer):
     see each frame once as well, weighted by how often it occurs, with one draw of noise for all its occurrences. A frozen
     extractor, whatever it reads, encodes everything once an update in place of once an epoch.
 
-    Chunks change what is learned: the samples of a minibatch resemble each other, see docs/method.md.
+    Chunks make the samples of a minibatch resemble each other; docs/evidence.md has runs with and without.
 
     :param buffer_size: steps of each environment.
     :param observation_space: of the environment; uint8 images are held in frames, everything else as stock buffers hold it.

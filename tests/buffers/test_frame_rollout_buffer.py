@@ -161,6 +161,8 @@ def test_each_frame_is_held_once():
         buffer.add(obs, np.zeros(n_envs), np.zeros(n_envs), np.zeros(n_envs), th.zeros(n_envs, 1), th.zeros(n_envs))
     column = buffer._columns["observation"]
     assert len(np.unique(column.rows)) == n_envs * (n_steps + 3)
+    buffer.reset()
+    assert column._stacks._pool._n_touched == 1, "the blank frame"
     stock = RolloutBuffer(n_steps, space, ACTIONS, "cpu", n_envs=n_envs).observations.nbytes
     assert column._stacks.n_bytes + column.rows.nbytes < 0.26 * stock
 
