@@ -79,11 +79,15 @@ _JOINT_PRESETS = {
     for kappa in KAPPAS
 }
 _BASELINES = ("cnn", "ppo_fixed", "ppo_adapt")
-_CHUNKED = ("ppo_adapt", "ppo_vae-sum-joint-kappa20", "ppo_vae-mean-joint-kappa1")
-_CHUNKS = {
-    "rollout_buffer_class": "sb3_latent.FrameRolloutBuffer",
-    "rollout_buffer_kwargs": {"chunk_length": 16},
+_VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    # What is left of the need for kappa when nothing is clipped.
+    "unclipped": (("ppo_vae-sum-joint-kappa1", "ppo_vae-sum-joint-kappa20"), {"max_grad_norm": 1e9}),
+    "chunks": (
+        ("ppo_adapt", "ppo_vae-sum-joint-kappa20", "ppo_vae-mean-joint-kappa1"),
+        {"rollout_buffer_class": "sb3_latent.FrameRolloutBuffer", "rollout_buffer_kwargs": {"chunk_length": 16}},
+    ),
 }
+"""Figure -> presets with and without these overrides."""
 _LARGE = (*_BASELINES, "ppo_vae-mean-joint-kappa1")
 
 # The same bottleneck, learned by RL alone from the start.
@@ -100,8 +104,9 @@ TINY = Suite(
     presets={
         **_TINY_PRESETS,
         **{
-            f"{name}-chunks": replace(_TINY_PRESETS[name], overrides=_TINY_PRESETS[name].overrides | _CHUNKS)
-            for name in _CHUNKED
+            f"{name}-{variant}": replace(_TINY_PRESETS[name], overrides=_TINY_PRESETS[name].overrides | overrides)
+            for variant, (names, overrides) in _VARIANTS.items()
+            for name in names
         },
         **{f"large_ball-{name}": replace(_TINY_PRESETS[name], env=LARGE_BALL_ID) for name in _LARGE},
     },
@@ -111,7 +116,10 @@ TINY = Suite(
     budgets=(61_440,),
     figures={
         **{name: (*_BASELINES, *(one for one in _JOINT_PRESETS if f"-{name}-" in one)) for name in _REDUCTIONS},
-        "chunks": tuple(name + end for name in _CHUNKED for end in ("", "-chunks")),
+        **{
+            variant: tuple(name + end for name in names for end in ("", f"-{variant}"))
+            for variant, (names, _) in _VARIANTS.items()
+        },
         "large_ball": tuple(f"large_ball-{name}" for name in _LARGE),
     },
     bounds=(-5.0, 5.0),

@@ -271,7 +271,7 @@ def test_suites_fit_the_zoo_and_the_published_figures():
         for preset, task, budget in suite.published:
             assert preset in suite.sources and task in suite.tasks and budget in suite.budgets
     assert len(suites.DMC.published) == 5 * 6 * 2
-    assert len(suites.TINY.presets) == 3 + 3 * 2 * 2 + 3 + 4
+    assert len(suites.TINY.presets) == 3 + 3 * 2 * 2 + 2 + 3 + 4
     by_task = {run.task: run for run in runs.runs_of("dmc", ["slac"], None, [0], None)}
     assert by_task["finger-spin"].action_repeat == 1 and by_task["cartpole-swingup"].action_repeat == 4
 
