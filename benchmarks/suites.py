@@ -128,15 +128,21 @@ TINY = Suite(
 )
 
 _BREAKOUT = "BreakoutNoFrameskip-v4"
+# The same frames and the same samples, sooner and in a quarter of the memory.
+_FAST_ATARI: dict[str, Any] = {"env_wrapper": None, "vec_env_wrapper": "sb3_latent.envs.fast_atari"}
+_FAST_SEED_000 = {**_FAST_ATARI, "rollout_buffer_class": "sb3_latent.FrameRolloutBuffer"}
 _SEED_000 = "seed document 000, figures 3 and 5: median of 3 seeds, read off the plots"
 
 ATARI = Suite(
     title="Breakout",
     presets={
-        "cnn": Preset("ppo_cnn"),
-        "ppo_fixed": Preset("ppo_fixed"),
-        "ppo_adapt": Preset("ppo_adapt"),
-        **{f"ppo_vae-kappa{kappa}": Preset("ppo_vae", {"policy_kwargs.kappa": float(kappa)}) for kappa in KAPPAS},
+        "cnn": Preset("ppo_cnn", _FAST_ATARI),
+        "ppo_fixed": Preset("ppo_fixed", _FAST_SEED_000),
+        "ppo_adapt": Preset("ppo_adapt", _FAST_SEED_000),
+        **{
+            f"ppo_vae-kappa{kappa}": Preset("ppo_vae", {**_FAST_SEED_000, "policy_kwargs.kappa": float(kappa)})
+            for kappa in KAPPAS
+        },
     },
     tasks=(_BREAKOUT,),
     n_steps=10_000_000,

@@ -1,12 +1,13 @@
 """What callbacks share: when they look, at which observations, and how they leave the model as it was."""
 
+import math
 from abc import abstractmethod
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -127,24 +128,26 @@ def rollout_observations(buffer: RolloutBuffer, n_rows: int) -> Arrays:
     :param n_rows: see :func:`evenly_spaced`.
     :return: the observations of ``evenly_spaced`` rows, a dict for a Dict observation.
     """
-    if isinstance(buffer, DictRolloutBuffer):
-        return {key: evenly_spaced(array, buffer.obs_shape[key], n_rows) for key, array in buffer.observations.items()}
-    return evenly_spaced(buffer.observations, buffer.obs_shape, n_rows)
+    index = evenly_spaced(buffer, n_rows)
+    observations: Any = buffer.observations
+    if isinstance(observations, dict):
+        return {key: array[index] for key, array in observations.items()}
+    chosen: Arrays = observations[index]
+    return chosen
 
 
-def evenly_spaced(array: Array, shape: tuple[int, ...], n_rows: int) -> Array:
+def evenly_spaced(buffer: RolloutBuffer, n_rows: int) -> Any:
     """
-    Rows of an array of a rollout buffer, the same for every array, without drawing a random number.
+    Some rows of a rollout buffer, without drawing a random number.
 
-    :param array: (n_steps, n_envs, *shape) or (n_steps * n_envs, *shape).
-    :param shape: of a row.
+    :param buffer: full, before or after the algorithm flattened it.
     :param n_rows: how many at most.
-    :return: (n_rows, *shape), a copy.
+    :return: an index for any of its arrays.
     """
-    rows = array.reshape(-1, *shape)
-    chosen = np.linspace(0, len(rows) - 1, min(n_rows, len(rows))).astype(int)
-    result: Array = rows[chosen]
-    return result
+    shape = (buffer.buffer_size, buffer.n_envs)
+    n_all = math.prod(shape)
+    rows = np.linspace(0, n_all - 1, min(n_rows, n_all)).astype(int)
+    return rows if buffer.generator_ready else np.unravel_index(rows, shape)
 
 
 def _newest(earlier: Arrays, latest: Arrays, n_rows: int) -> Arrays:

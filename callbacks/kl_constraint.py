@@ -74,7 +74,7 @@ class KLConstraintCallback(BaseCallback):
         observations = rollout_observations(buffer, self.n_observations)
         masks = None
         if isinstance(buffer, MaskableRolloutBuffer | MaskableDictRolloutBuffer):
-            masks = evenly_spaced(buffer.action_masks, (buffer.mask_dims,), self.n_observations)
+            masks = buffer.action_masks[evenly_spaced(buffer, self.n_observations)]
         distribution = self._distribution(observations, masks)
         states = copy.deepcopy((policy.state_dict(), policy.optimizer.state_dict()))
         self._before = _Before(observations, masks, distribution, *states)

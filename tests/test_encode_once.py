@@ -8,11 +8,13 @@ from gradient_steps import assert_equal_gradients, record_steps
 from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from sb3_latent import FrameRolloutBuffer, MaskableFrameRolloutBuffer, get_extractor
+from sb3_latent.callbacks import KLConstraintCallback, LatentMetricsCallback
 from sb3_latent.nn.frozen_memory import FrozenMemory
 from sb3_latent.nn.repeats import Repeats
 from sb3_latent.optimizer import AuxiliaryOptimizer
@@ -290,3 +292,31 @@ def test_a_frozen_memory_makes_room_for_any_number():
     memory.forget()
     memory.means(th.ones(1, 1), encode, np.array([3]))
     assert calls == [2, 1, 3, 1]
+
+
+@pytest.mark.parametrize("name", ("PPO", "MaskablePPO"))
+def test_callbacks_see_the_rollout_that_they_see_in_the_stock_buffer(name):
+    seen = []
+    for buffer in ({}, buffer_of(name)):
+        callbacks = [LatentMetricsCallback(every=8), KLConstraintCallback(delta_target=1e-9)]
+        records = Records()
+        model_of(name, "vae", buffer).learn(96, callback=[*callbacks, records])
+        seen.append(records.values)
+    assert seen[0] and seen[1] == pytest.approx(seen[0], rel=1e-3, abs=1e-6)
+
+
+class Records(BaseCallback):
+    """All that was recorded of latents and of the bound on the KL."""
+
+    def _on_training_start(self):
+        self.values, record = {}, self.logger.record
+
+        def kept(key, value, *args, **kwargs):
+            if key.startswith(("latent/", "train/kl")):
+                self.values[len(self.values), key] = float(value)
+            record(key, value, *args, **kwargs)
+
+        self.logger.record = kept
+
+    def _on_step(self):
+        return True

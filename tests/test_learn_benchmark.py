@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from filelock import FileLock
 from rliable import library, metrics
 from scipy.stats import trim_mean
 
+from sb3_latent.envs import FastAtariVecEnv
 from sb3_latent.evaluation import evaluating
 from sb3_latent.resume import list_checkpoints
 
@@ -76,12 +78,21 @@ SMALL = {
     ),
     "sac": small_suite(suites.Preset("sac_cnn", SMALL_SAC), PENDULUM, 12, 6),
 }
+SMALL_BREAKOUT = {**SMALL_PPO, "n_envs": 2, "n_steps": 64, "policy_kwargs.latent_dim": 4}
+SMALL_ATARI = {
+    name: small_suite(replace(preset, overrides={**preset.overrides, **own}), "BreakoutNoFrameskip-v4", 128, 128)
+    for name, preset, own in (
+        ("cnn", suites.ATARI.presets["cnn"], {"n_envs": 2, "n_steps": 64, "batch_size": 32, "n_epochs": 1}),
+        ("fixed", suites.ATARI.presets["ppo_fixed"], SMALL_BREAKOUT),
+        ("vae", suites.ATARI.presets["ppo_vae-kappa1"], SMALL_BREAKOUT),
+    )
+}
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(gym.registry[PENDULUM], "max_episode_steps", 6)
-    for name, suite in SMALL.items():
+    for name, suite in (SMALL | SMALL_ATARI).items():
         monkeypatch.setitem(suites.SUITES, name, suite)
 
 
@@ -256,6 +267,20 @@ def test_workers_end_with_the_command_that_was_killed(tmp_path):
 def _is_running(pid):
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("suite", SMALL_ATARI)
+@pytest.mark.usefixtures("small")
+def test_runs_of_atari_take_the_fast_paths(tmp_path, monkeypatch, suite):
+    envs = []
+    init = FastAtariVecEnv.__init__
+    monkeypatch.setattr(
+        FastAtariVecEnv, "__init__", lambda self, *args, **kwargs: envs.append(self) or init(self, *args, **kwargs)
+    )
+    assert learn(suite, tmp_path) == 0
+    assert len(envs) >= 2, "to train and to evaluate in"
+    (row,) = results.read(results.path_of(suite, tmp_path / "out"))
+    assert ("rollout_buffer_class" in row["hyperparams"]) == (suite != "cnn")
 
 
 def test_suites_fit_the_zoo_and_the_published_figures():

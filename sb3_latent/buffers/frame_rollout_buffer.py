@@ -56,6 +56,28 @@ class Minibatch:
         return self.slots[name].ravel()
 
 
+class ObservationsView:
+    """
+    Stands where stock buffers have an array (or a dictionary of arrays) of observations.
+
+    :param buffer: with the observations.
+    """
+
+    def __init__(self, buffer: "FrameRolloutBuffer") -> None:
+        self._buffer = buffer
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+        """
+        :param index: of numpy's, into (buffer_size, n_envs); into (buffer_size * n_envs), one environment after the other, as
+            soon as a minibatch was asked for.
+        :return: copies of the observations there.
+        """
+        return self._buffer.stacks(index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Stock buffers write here what :meth:`FrameRolloutBuffer.add` has stored."""
+
+
 class FrameRolloutBuffer(RolloutBuffer):
     """
     A ``rollout_buffer_class`` for PPO, A2C and TRPO: each frame of a stack is held once, as uint8.
@@ -96,6 +118,7 @@ class FrameRolloutBuffer(RolloutBuffer):
         chunk_length: int | None = None,
     ) -> None:
         self._columns: dict[str, _Column] = {}
+        self._view = ObservationsView(self)
         # With observations of length 0 the stock class makes everything else.
         super().__init__(buffer_size, spaces.Box(0, 1, (0,)), action_space, device, gae_lambda, gamma, n_envs)
         self.observation_space = observation_space
@@ -104,6 +127,32 @@ class FrameRolloutBuffer(RolloutBuffer):
         self._is_dict = isinstance(observation_space, spaces.Dict)
         arrays = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {SINGLE: observation_space}
         self._columns = {name: self._column(name, space) for name, space in arrays.items()}
+
+    @property  # type: ignore[override]  # read like stock's array
+    def observations(self) -> ObservationsView:
+        """:return: what was stored, to be read by index."""
+        return self._view
+
+    @observations.setter
+    def observations(self, value: npt.NDArray[Any]) -> None:
+        # Stock buffers lay out anew what they find here.
+        self.__dict__["observations"] = value
+
+    def stacks(self, index: Any) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+        """
+        :param index: as for :class:`ObservationsView`.
+        :return: copies of the observations there.
+        """
+        steps = self._steps(index)
+        arrays = {name: column.read(steps) for name, column in self._columns.items()}
+        return arrays if self._is_dict else arrays[SINGLE]
+
+    def _steps(self, index: Any) -> Any:
+        """Into (buffer_size, n_envs)."""
+        if not self.generator_ready:
+            return index
+        rows = np.arange(self.buffer_size * self.n_envs)[index]
+        return rows % self.buffer_size, rows // self.buffer_size
 
     def reset(self) -> None:
         """Forget the rollout."""
@@ -145,13 +194,21 @@ class FrameRolloutBuffer(RolloutBuffer):
         rows = batch_inds
         if self._order is not None:
             rows, self._order = np.split(self._order, [len(batch_inds)])
-        steps = rows % self.buffer_size, rows // self.buffer_size
-        arrays = {name: th.as_tensor(column.read(steps), device=self.device) for name, column in self._columns.items()}
-        observations = arrays if self._is_dict else arrays[SINGLE]
-        slots = {name: column.rows[steps] for name, column in self._columns.items() if isinstance(column, _Stacks)}
-        self.minibatch = Minibatch(observations, rows, slots)
         samples = super()._get_samples(rows, env)
-        return samples._replace(observations=observations)  # type: ignore[arg-type]  # of Dict spaces, too, in SB3
+        stacked = {name: column for name, column in self._columns.items() if isinstance(column, _Stacks)}
+        slots = {name: column.rows[self._steps(rows)] for name, column in stacked.items()}
+        self.minibatch = Minibatch(samples.observations, rows, slots)
+        return samples
+
+    def to_torch(self, array: Any, copy: bool = True) -> Any:
+        """
+        :param array: values gathered for a minibatch, or a dictionary of them.
+        :param copy: not read: they were copied when they were gathered.
+        :return: the same as tensors on the buffer's device.
+        """
+        if isinstance(array, dict):
+            return {name: self.to_torch(values) for name, values in array.items()}
+        return th.as_tensor(array, device=self.device)
 
     def _column(self, name: str, space: spaces.Space[Any]) -> "_Column":
         if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:

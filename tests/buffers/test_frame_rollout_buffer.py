@@ -188,3 +188,26 @@ def test_what_comes_in_is_copied():
 def test_bad_arguments_are_named(kwargs, line):
     with pytest.raises(ValueError, match=line):
         FrameRolloutBuffer(4, image_space(4), ACTIONS, **kwargs)
+
+
+@pytest.mark.parametrize("kind", ["images", "dict"])
+def test_observations_are_read_as_those_of_stock_buffers(kind):
+    space = dict_space(image_space(4)) if kind == "dict" else image_space(4)
+    cls, stock_cls = KINDS[kind]
+    ours, stock = (each(6, space, ACTIONS, "cpu", n_envs=2) for each in (cls, stock_cls))
+    rng = np.random.default_rng(0)
+    filled(ours, stock, [Episodes(rng, 4, 1, "zeros", False) for _ in range(2)], rng, kind)
+    steps = np.array([5, 0, 3]), np.array([1, 1, 0])
+    for index in (steps, slice(None), (slice(1, 3), 0), 4):
+        assert_equal_arrays(ours.observations[index], indexed(stock, index))
+    for buffer in (ours, stock):
+        next(buffer.get(4))
+    for index in (np.array([11, 0, 3]), slice(2, 5), 7):
+        assert_equal_arrays(ours.observations[index], indexed(stock, index))
+
+
+def indexed(stock, index):
+    observations = stock.observations
+    if isinstance(observations, dict):
+        return {name: array[index] for name, array in observations.items()}
+    return observations[index]
