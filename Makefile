@@ -57,7 +57,8 @@ type: venv ## check the types of package, examples and benchmarks
 	$(VENV_PYTHON) -m build --no-isolation --outdir build/dist . >/dev/null
 	@$(INSTALL) --no-deps --target $(TYPECHECK) build/dist/*.whl
 	cd $(TYPECHECK) && $(abspath $(VENV_PYTHON)) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache \
-		sb3_latent $(wildcard $(CURDIR)/examples/*.py $(CURDIR)/benchmarks/*.py $(CURDIR)/benchmarks/learn/*.py)
+		sb3_latent $(wildcard $(CURDIR)/examples/*.py $(CURDIR)/benchmarks/*.py $(CURDIR)/benchmarks/learn/*.py \
+		$(CURDIR)/benchmarks/speed/*.py)
 
 commit-checks: format lint type test ## what to run before a commit
 

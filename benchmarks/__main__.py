@@ -1,4 +1,4 @@
-"""``python -m benchmarks learn`` or ``tables``; the other benchmarks are modules of their own."""
+"""``python -m benchmarks learn``, ``tables`` or ``speed``; the other benchmarks are modules of their own."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "learn": ("benchmarks.learn.command", "does it learn? Trains what is missing of a suite"),
     "tables": ("benchmarks.learn.tables", "writes docs/evidence.md and its pictures from benchmarks/results/learn_*.json"),
+    "speed": ("benchmarks.speed.command", "how fast is it, against plain SB3, and how does cost grow?"),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.logger import Logger
@@ -50,9 +51,11 @@ def act(model: PPO, observations: npt.NDArray[np.uint8]) -> None:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """:return: wall-clock seconds of one call."""
+    """:return: wall-clock seconds of one call, and of all that it has an accelerator do."""
     start = time.perf_counter()
     function()
+    if th.cuda.is_available():
+        th.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -67,13 +70,14 @@ def interleaved(tasks: dict[str, Callable[[], object]], n_rounds: int, what: str
     return times
 
 
+def ratio(values: list[float], base: list[float]) -> float:
+    """:return: the median over rounds of a time over that of the base in the same round."""
+    return statistics.median(a / b for a, b in zip(values, base, strict=True))
+
+
 def ratios(times: dict[str, list[float]], what: str, base: str = "cnn") -> dict[str, float]:
-    """:return: for each task the median over rounds of its time over that of ``base`` in the same round."""
-    return {
-        f"{what} of {name} / {base}": statistics.median(a / b for a, b in zip(values, times[base], strict=True))
-        for name, values in times.items()
-        if name != base
-    }
+    """:return: for each task its :func:`ratio` to ``base``."""
+    return {f"{what} of {name} / {base}": ratio(values, times[base]) for name, values in times.items() if name != base}
 
 
 def main() -> None:

@@ -5,10 +5,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import ale_py  # noqa: F401  # registers the games, also in the processes of SubprocVecEnv
+import ale_py  # noqa: F401  # registers the games
 import numpy as np
 import psutil
 from gymnasium import spaces
@@ -23,8 +22,15 @@ GAMES = ("Breakout", "Pong", "SpaceInvaders", "Seaquest")
 N_ENVS = 8
 N_STEPS = 100
 """Of all copies in a round."""
+
+
+def make_subproc(env_id: str, n_envs: int, seed: int) -> VecEnv:
+    """:return: SB3's copies, whose processes have to register the games as well."""
+    return make_atari_env(f"ale_py:{env_id}", n_envs, seed=seed, vec_env_cls=SubprocVecEnv)
+
+
 ENVS: dict[str, Callable[..., VecEnv]] = {
-    "SubprocVecEnv": partial(make_atari_env, vec_env_cls=SubprocVecEnv),
+    "SubprocVecEnv": make_subproc,
     "FastAtariVecEnv": FastAtariVecEnv,
 }
 LIMIT = 2.0

@@ -4,10 +4,8 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain, count, islice
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.cost import interleaved, ratios
 from benchmarks.machine import write_json
+from benchmarks.speed.meters import in_a_fresh_process
 from sb3_latent.buffers import FrameReplayBuffer
 
 SIZE = 84
@@ -99,12 +98,6 @@ def times_over_sizes(sizes: list[int], n_rounds: int) -> dict[str, list[float]]:
     th.set_num_threads(1)
     buffers = {f"{size:,}": filled("frames once", size) for size in sizes}
     return interleaved({name: partial(b.sample, BATCH_SIZE) for name, b in buffers.items()}, n_rounds, "samples")
-
-
-def in_a_fresh_process(function: Any, *args: Any) -> Any:
-    """:return: what the function returns, from a process that starts with nothing and gives back all of its memory."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        return executor.submit(function, *args).result()
 
 
 def measure(n_transitions: int, n_stock: int, n_rounds: int) -> tuple[dict[str, float], dict[str, Any]]:

@@ -14,11 +14,13 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from benchmarks.cost import interleaved, ratios
 from benchmarks.machine import write_json
 from benchmarks.sac_ae_reference import ReferenceSACAE, make_convolutions, make_head
+from benchmarks.speed.meters import encoded
 from sb3_latent import LatentSACPolicy, latent_kwargs, sac_kwargs
 
 BATCH_SIZE = 128
@@ -74,13 +76,15 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def make_model(policy: Any, policy_kwargs: dict[str, Any], env: gym.Env[Any, Any] | None = None) -> SAC:
-    """:return: a SAC with a small replay buffer, of noise unless there is an environment, ready for ``train()``."""
-    settings = {**sac_kwargs("sac_ae"), "buffer_size": 2 * BATCH_SIZE}
+def make_model(
+    policy: Any, policy_kwargs: dict[str, Any], env: gym.Env[Any, Any] | VecEnv | None = None, **settings: Any
+) -> SAC:
+    """:return: a SAC with a full, small replay buffer, of noise unless there is an environment, ready for ``train()``."""
+    settings = sac_kwargs("sac_ae") | {"buffer_size": 2 * BATCH_SIZE} | settings
+    settings["learning_starts"] = settings["buffer_size"]
     model = SAC(policy, env or RandomImageEnv(), policy_kwargs=policy_kwargs, seed=0, **settings)
     model.set_logger(Logger(folder=None, output_formats=[]))
-    model.learn(2 * BATCH_SIZE)
-    return model
+    return model.learn(settings["buffer_size"])
 
 
 def update_reference(reference: ReferenceSACAE, model: SAC) -> None:
@@ -91,18 +95,9 @@ def update_reference(reference: ReferenceSACAE, model: SAC) -> None:
 
 
 def encoder_passes(model: SAC) -> dict[str, float]:
-    """:return: forward passes of the first convolution in a gradient step, with and without gradients."""
-    counts = {"with_gradients": 0, "without": 0}
-
-    def count(module: nn.Module, inputs: Any, output: th.Tensor) -> None:
-        counts["with_gradients" if output.requires_grad else "without"] += 1
-
-    first = [module for module in model.policy.modules() if isinstance(module, nn.Conv2d) and module.in_channels == 9]
-    handles = [module.register_forward_hook(count) for module in first]
-    model.train(N_STEPS, BATCH_SIZE)
-    for handle in handles:
-        handle.remove()
-    return {name: value / N_STEPS for name, value in counts.items()}
+    """:return: how often a sample passes the encoder in a gradient step, with and without gradients."""
+    rows = encoded(model, {9}, partial(model.train, N_STEPS, BATCH_SIZE))
+    return {name: value / N_STEPS / BATCH_SIZE for name, value in rows.items()}
 
 
 def models_for(switches: list[str]) -> dict[str, SAC]:

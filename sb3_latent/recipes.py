@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sb3_latent.buffers import FrameRolloutBuffer
+
 _VAE: dict[str, Any] = {"head": "gaussian", "tasks": {"recon": {}, "kl": {}}}
 _PIXEL_SAC: dict[str, Any] = {"trunk": "dmc", "head": "layer_norm_tanh", "latent_dim": 50}
 """The encoder of SAC+AE, CURL and DrQ."""
@@ -112,7 +114,11 @@ _SEED_000_PPO: dict[str, Any] = {
 }
 """Tables 2 and 3 of seed document 000 (they are the same but for kappa). The clip range is not given: SB3's 0.2."""
 
-PPO_PRESETS: dict[str, dict[str, Any]] = {name: _SEED_000_PPO for name in ("ppo_fixed", "ppo_adapt", "ppo_vae")}
+PPO_PRESETS: dict[str, dict[str, Any]] = {
+    # The samples of SB3's buffer, in a quarter of its memory: 16 environments fill it with 0.9 GB.
+    name: {**_SEED_000_PPO, "rollout_buffer_class": FrameRolloutBuffer}
+    for name in ("ppo_fixed", "ppo_adapt", "ppo_vae")
+}
 """Arguments of ``PPO`` by preset. ``n_envs=16`` and 1e7 steps belong to the environment and to ``learn``."""
 
 _SAC_AE_SAC: dict[str, Any] = {

@@ -12,6 +12,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from torch import nn
 
 from sb3_latent import (
+    FrameRolloutBuffer,
     LatentExtractor,
     LatentSACPolicy,
     latent_kwargs,
@@ -133,7 +134,7 @@ def test_a_preset_holds_arguments_of_the_extractor_and_the_policy(preset):
 
 @pytest.mark.parametrize("preset", SEED_000)
 def test_ppo_kwargs_are_tables_2_and_3(preset):
-    assert ppo_kwargs(preset) == TABLES_2_AND_3
+    assert ppo_kwargs(preset) == {**TABLES_2_AND_3, "rollout_buffer_class": FrameRolloutBuffer}
     assert latent_kwargs(preset)["net_arch"] == [64, 64]
 
 

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
+from benchmarks.documents import table, with_blocks
 from benchmarks.learn.aggregate import Interval, chosen, intervals, over_tasks, returns_at, score_matrix
 from benchmarks.learn.pictures import curves, fingerprint_of, performance_profiles, save
 from benchmarks.learn.results import RESULTS, Row, path_of, read
@@ -127,16 +127,7 @@ def written(text: str, folder: Path) -> str:
     :param folder: of the results.
     :return: the document with its blocks made anew.
     """
-    for name in SUITES:
-        pattern = re.compile(rf"(<!-- learn {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text, n_blocks = pattern.subn(partial(_filled, block(name, folder)), text)
-        if n_blocks != 1:
-            raise ValueError(f"{DOCUMENT} needs one block '<!-- learn {name} -->' ... '<!-- end -->', it has {n_blocks}.")
-    return text
-
-
-def _filled(content: str, match: re.Match[str]) -> str:
-    return f"{match[1]}\n{content}\n{match[2]}"
+    return with_blocks(text, {f"learn {name}": block(name, folder) for name in SUITES}, DOCUMENT)
 
 
 def main() -> None:
@@ -164,8 +155,7 @@ def _markdown(lines: Sequence[Sequence[Cell]]) -> str:
     found = iter(zip(intervals(samples), map(len, samples), strict=True))
     texts = [[cell if isinstance(cell, str) else _cell(*next(found)) for cell in line] for line in lines]
     kept = [i for i in range(len(texts[0])) if any(line[i] for line in texts[1:])]
-    rows = [f"| {' | '.join(line[i] for i in kept)} |" for line in texts]
-    return "\n".join([rows[0], "|---" * len(kept) + "|", *rows[1:]])
+    return table([[line[i] for i in kept] for line in texts])
 
 
 if __name__ == "__main__":
