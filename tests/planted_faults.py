@@ -20,6 +20,8 @@ atari: &atari
   n_steps: 128
   batch_size: 256
   learning_rate: lin_2.5e-4
+  rollout_buffer_class: sb3_latent.FrameRolloutBuffer
+  rollout_buffer_kwargs: {chunk_length: 16}
   clip_range: 0.1
   normalize: {norm_obs: false, norm_reward: true}
 PongNoFrameskip-v4:
@@ -189,6 +191,16 @@ FAULTS = [
     ("sac", "FrameReplayBuffer", "FramReplayBuffer", "default.replay_buffer_class", "did you mean 'FrameReplayBuffer'?"),
     ("sac", "FrameReplayBuffer", "TinyBallEnv", "default.replay_buffer_class", "is no ReplayBuffer"),
     ("sac", "n_frames: 3", "n_frame: 3", "default.replay_buffer_kwargs.n_frame", "did you mean 'n_frames'?"),
+    ("ppo", "FrameRolloutBuffer", "FrameRollBuffer", "atari.rollout_buffer_class", "did you mean 'FrameRolloutBuffer'?"),
+    ("ppo", "FrameRolloutBuffer", "FrameReplayBuffer", "atari.rollout_buffer_class", "is no RolloutBuffer"),
+    ("ppo", "chunk_length: 16", "gamma: 0.9", "atari.rollout_buffer_kwargs.gamma", "unknown key 'gamma'"),
+    (
+        "ppo",
+        "chunk_length: 16",
+        "chunk_length: 0",
+        "atari.rollout_buffer_kwargs.chunk_length",
+        "0 is less than the minimum of 1",
+    ),
     ("sac", "[1, step]", "[1, steps]", "default.train_freq[1]", "'steps' is not one of"),
     ("sac", "auto_0.1", "autom", "default.ent_coef", "'autom' is none of the texts allowed"),
     ("sac", "tau: 0.01", "action_noise: normal", "default.action_noise", "unknown key 'action_noise'"),

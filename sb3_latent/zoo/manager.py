@@ -101,11 +101,10 @@ class LatentExperimentManager(ExperimentManager):
         if self.custom_hyperparams:
             for mistake in section_errors(ALGOS[self.algo], hyperparams):
                 raise ValueError(f"-params: {'.'.join(map(str, mistake.absolute_path))}: {message_of(mistake)}")
-        # rl_zoo3 does it too late for the first, and not for the others.
-        for name in ("policy_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs"):
-            if isinstance(hyperparams.get(name), str):
-                hyperparams[name] = eval(hyperparams[name], vars(exp_manager))
+        _evaluate(hyperparams, "policy_kwargs")
         self._file = copy.deepcopy(hyperparams)
+        # As rl_zoo3 does with a replay buffer.
+        _evaluate(hyperparams, "rollout_buffer_class", "rollout_buffer_kwargs")
         if "env_kwargs" in hyperparams and self._eval_env_kwargs_args is None:
             self.eval_env_kwargs = hyperparams["env_kwargs"]
         return hyperparams, saved
@@ -290,3 +289,9 @@ class LatentExperimentManager(ExperimentManager):
             written.append(best)
         for path in written:
             print(f"wrote {path}")
+
+
+def _evaluate(hyperparams: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if isinstance(hyperparams.get(name), str):
+            hyperparams[name] = eval(hyperparams[name], vars(exp_manager))

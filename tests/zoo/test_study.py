@@ -28,7 +28,16 @@ ON, OFF = "tests/StudyDiscrete-v0", "tests/StudyBox-v0"
 # Algorithm of rl_zoo3: policy, environment, hyperparameters that no space holds.
 AGENTS = {
     "a2c": ("LatentActorCriticPolicy", ON, {"vf_coef": 0.3, "n_envs": 2}),
-    "ppo": ("LatentActorCriticPolicy", ON, {**ROWS, "vf_coef": 0.3}),
+    "ppo": (
+        "LatentActorCriticPolicy",
+        ON,
+        {
+            **ROWS,
+            "vf_coef": 0.3,
+            "rollout_buffer_class": "sb3_latent.FrameRolloutBuffer",
+            "rollout_buffer_kwargs": {"chunk_length": 4},
+        },
+    ),
     "trpo": ("LatentActorCriticPolicy", ON, {**ROWS, "line_search_max_iter": 3}),
     "ppo_lstm": ("LatentRecurrentActorCriticPolicy", ON, {**ROWS, "vf_coef": 0.3}),
     "dqn": ("LatentDQNPolicy", ON, {**REPLAY, "tau": 0.9}),
@@ -120,8 +129,8 @@ def test_a_trial_has_our_extractor_and_all_that_was_not_sampled(algorithm, tmp_p
         }
         assert {name: getattr(model, name) for name in given} == given
         assert model.n_envs == hyperparams.get("n_envs", 1)
-        if "replay_buffer_class" in hyperparams:
-            assert model.replay_buffer_class.__name__ == hyperparams["replay_buffer_class"].partition(".")[2]
+        for buffer in {"replay_buffer_class", "rollout_buffer_class"} & set(hyperparams):
+            assert getattr(model, buffer).__name__ == hyperparams[buffer].partition(".")[2]
 
 
 def test_without_our_policies_rl_zoo3_samples_and_the_rest_of_policy_kwargs_stays(tmp_path):
