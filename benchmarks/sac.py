@@ -22,6 +22,7 @@ from benchmarks.machine import write_json
 from benchmarks.sac_ae_reference import ReferenceSACAE, make_convolutions, make_head
 from benchmarks.speed.meters import encoded
 from sb3_latent import LatentSACPolicy, latent_kwargs, sac_kwargs
+from sb3_latent.execution import SWITCHES
 
 BATCH_SIZE = 128
 N_STEPS = 2
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="rounds of every measurement (default: %(default)s)")
     parser.add_argument("--out", default="benchmarks/results/sac.json", help="JSON to write (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is exceeded")
-    parser.add_argument("--switch", nargs="*", default=[], choices=["autocast", "compile"], help="also measure sac_ae with it")
+    parser.add_argument("--switch", nargs="*", default=[], choices=SWITCHES, help="also measure sac_ae with it")
     args = parser.parse_args()
     models = models_for(args.switch)
     reference = ReferenceSACAE(9, 6, models[STOCK].device)

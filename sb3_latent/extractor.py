@@ -1,6 +1,7 @@
 """The features extractor for images and vectors: encoders and auxiliary tasks."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
+from sb3_latent.execution import Execution
 from sb3_latent.hook import Kappa, watch
 from sb3_latent.hooked import HookedExtractor
 from sb3_latent.known_batches import KnownBatch, check_unchanged, served_by
@@ -53,6 +55,12 @@ class LatentExtractor(HookedExtractor[Latent]):
     :param frozen: the encoder does not learn and no gradient is computed for it (PPOfixed); the attribute of that name
         may be set at any time.
     :param pretrained: encoder file to start from; survives ``ortho_init=True``.
+    :param autocast: layers of encoder and tasks compute in bfloat16 while the encoder learns; latents and losses are float32
+        again before RL meets them. An agent acts in float32, so PPO's first ratios are not exactly 1. Not for TRPO.
+    :param compile: the encoder goes through ``torch.compile`` while it learns: seconds at the first gradient steps, then
+        fewer and larger kernels. Not for TRPO.
+    :param channels_last: convolutions of encoder and decoders read images whose channels lie last in memory; other sums, so
+        other rounding. Vectors stay as they are.
     :raises ValueError: if a value or a combination cannot work.
     :raises TypeError: if an argument is of the wrong kind.
     """
@@ -81,6 +89,9 @@ class LatentExtractor(HookedExtractor[Latent]):
         auxiliary_optimizer_kwargs: Mapping[str, Any] | None = None,
         frozen: bool = False,
         pretrained: str | Path | None = None,
+        autocast: bool = False,
+        compile: bool = False,
+        channels_last: bool = False,
     ) -> None:
         encoders = ObservationEncoder(
             observation_space, per_frame, n_frames, latent_dim, trunk, trunk_kwargs or {}, head, head_kwargs or {}
@@ -95,6 +106,7 @@ class LatentExtractor(HookedExtractor[Latent]):
             auxiliary_optimizer_kwargs,
             frozen,
             pretrained,
+            Execution(autocast, compile, channels_last),
         )
         stacked = {name: spec.n_frames for name, spec in encoders.specs.items() if spec.n_frames > 1}
         self._acting_memories = {name: FrameMemory(encoders[name], n) for name, n in stacked.items()}
@@ -127,6 +139,18 @@ class LatentExtractor(HookedExtractor[Latent]):
             with th.no_grad():
                 return self.encoders.means(observations, recalled)
         return super().forward(observations)
+
+    def encode(self, observations: Observations) -> Latent:
+        """
+        :param observations: see :meth:`HookedExtractor.encode`.
+        :return: (B, features_dim) each part.
+        """
+        if not self._is_learning:
+            return super().encode(observations)
+        arguments = self._encoder_arguments(observations)
+        with self._precision():
+            latent = self.execution.run(self.encoders.has_checked_pixels, _encode, self.encoders, *arguments)
+        return latent.map(th.Tensor.float) if self.execution.autocast else latent
 
     def decode(self, z: th.Tensor) -> Observations:
         """
@@ -171,7 +195,8 @@ class LatentExtractor(HookedExtractor[Latent]):
             latents[name] = latents[name].map(repeated.mean)
             frames[name] = repeated.once(frames[name])
         weights = {name: repeated.weights for name, repeated in repeats.items()}
-        losses = self.tasks(latents, frames, self.tasks.active, positives, weights)
+        with self._precision():
+            losses = self.tasks(latents, frames, self.tasks.active, positives, weights)
         self.tasks.record(losses, self.link.num_timesteps)
         return self.tasks.weighted_sum(losses)
 
@@ -205,5 +230,18 @@ class LatentExtractor(HookedExtractor[Latent]):
         return KnownBatch(observations, minibatch, self.encoders.specs)
 
     def _losses(self, latent: Latent, observations: Observations, labels: Iterable[str]) -> dict[str, th.Tensor]:
-        losses: dict[str, th.Tensor] = self.tasks(self.encoders.split(latent), self.encoders.frames(observations), labels)
+        with self._precision():
+            losses: dict[str, th.Tensor] = self.tasks(self.encoders.split(latent), self.encoders.frames(observations), labels)
         return losses
+
+    @property
+    def _is_learning(self) -> bool:
+        return self.training and th.is_grad_enabled() and not self.frozen
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return self.execution.precision(self) if self._is_learning else nullcontext()
+
+
+def _encode(encoders: ObservationEncoder, *arguments: Any) -> Latent:
+    latent: Latent = encoders(*arguments)
+    return latent

@@ -7,10 +7,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from sb3_latent.execution import STOCK, Execution
 from sb3_latent.hook import GradientBalance, Kappa, check_gradient_mode, fixed_kappa, meet
 from sb3_latent.link import AlgorithmLink, calling_algorithms, check_trust_region, is_being_loaded, link_to_algorithm
 from sb3_latent.optimizer import AuxiliaryOptimizer
@@ -50,6 +52,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
     :param auxiliary_optimizer_kwargs: for ``"own_optimizer"``: arguments of Adam.
     :param frozen: the encoders do not learn.
     :param pretrained: encoder file to start from; survives ``ortho_init=True``.
+    :param execution: how encoders and tasks are computed.
     :raises ValueError: if a value or a combination cannot work.
     :raises TypeError: if an argument is of the wrong kind.
     """
@@ -68,6 +71,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         auxiliary_optimizer_kwargs: Mapping[str, Any] | None,
         frozen: bool,
         pretrained: str | Path | None,
+        execution: Execution = STOCK,
     ) -> None:
         check_gradient_mode(gradient_mode)
         if auxiliary_optimizer_kwargs and gradient_mode != "own_optimizer":
@@ -78,6 +82,8 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         self.balance = GradientBalance(automatic=kappa == "auto")
         self.gradient_mode = gradient_mode
         self.kappa = kappa
+        self.execution = execution
+        execution.lay_out(self)
         self.link = AlgorithmLink()
         self._is_pretrained = False
         self.frozen = frozen
@@ -85,7 +91,7 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         if gradient_mode == "own_optimizer":
             self.optimizer = AuxiliaryOptimizer(self.encoders, self.tasks, auxiliary_optimizer_kwargs or {})
         self.set_progress_remaining(1.0)
-        check_trust_region(next(calling_algorithms(), None), kappa, bool(self.tasks.active))
+        self._check_trust_region(next(calling_algorithms(), None))
         if pretrained is not None and not is_being_loaded():
             self.load_weights(pretrained)
 
@@ -238,13 +244,16 @@ class HookedExtractor(BaseFeaturesExtractor, ABC, Generic[C]):
         link = link_to_algorithm(self, self.link)
         if link is not self.link:
             self.link = link
-            check_trust_region(link.algorithm, self.kappa, bool(self.tasks.active))
+            self._check_trust_region(link.algorithm)
             if self.gradient_mode == "own_optimizer":
                 link.after_step(self.encoders, self._auxiliary_step)
             elif link.is_trust_region:
                 link.before_step(self.encoders, self._add_gradients)
         if link.progress_remaining is not None:
             self.set_progress_remaining(link.progress_remaining)
+
+    def _check_trust_region(self, algorithm: BaseAlgorithm | None) -> None:
+        check_trust_region(algorithm, self.kappa, bool(self.tasks.active), self.execution)
 
     def _pending_loss(self) -> th.Tensor | None:
         observations, self.link.pending = self.link.pending, None

@@ -21,6 +21,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from sb3_latent.execution import Execution
 from sb3_latent.hook import Kappa
 from sb3_latent.known_batches import KnownBatch
 from sb3_latent.types import Latent, Observations
@@ -185,18 +186,24 @@ def link_to_algorithm(module: nn.Module, previous: AlgorithmLink) -> AlgorithmLi
     return previous
 
 
-def check_trust_region(algorithm: BaseAlgorithm | None, kappa: Kappa, has_tasks: bool) -> None:
+def check_trust_region(algorithm: BaseAlgorithm | None, kappa: Kappa, has_tasks: bool, execution: Execution) -> None:
     """
-    TRPO differentiates the KL of the policy twice; neither kappa nor a second encoder fits into that.
+    TRPO differentiates the KL of the policy twice; neither kappa nor a second encoder nor a coarse one fits into that.
 
     :param algorithm: what trains an extractor.
     :param kappa: the extractor's.
     :param has_tasks: whether it learns from tasks.
+    :param execution: how it is computed.
     :raises ValueError: if that cannot work under TRPO.
     """
     if not isinstance(algorithm, TRPO):
         return
     if kappa != 1:
         raise ValueError(f"kappa={kappa!r} would bend TRPO's trust region, which is a bound on the KL; use kappa=1.")
+    if execution.autocast or execution.compile:
+        raise ValueError(
+            f"autocast={execution.autocast}, compile={execution.compile}: TRPO differentiates twice, which is up to a tenth "
+            "off in bfloat16 and impossible for torch.compile; drop them."
+        )
     if has_tasks and not algorithm.policy_kwargs.get("share_features_extractor", True):
         raise ValueError("TRPO trains tasks in its critic phase alone; use share_features_extractor=True.")

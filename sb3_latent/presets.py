@@ -9,6 +9,7 @@ from typing import Any
 from sb3_latent.auxiliary import TASKS
 from sb3_latent.dynamics import DYNAMICS, check_coefs
 from sb3_latent.dynamics_extractor import DynamicsExtractor, check_window_settings
+from sb3_latent.execution import SWITCHES, Execution
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.hook import check_gradient_mode, coefficient, fixed_kappa
 from sb3_latent.nn import HEADS, INITIALIZATIONS, LIKELIHOODS, TRUNKS, ObservationEncoder
@@ -218,6 +219,7 @@ def _check_names(settings: Mapping[str, Any]) -> None:
         HEADS.get(settings["head"])
     check_gradient_mode(settings.get("gradient_mode", "joint"))
     fixed_kappa(settings.get("kappa", 1.0), 1.0)
+    Execution(**{switch: settings[switch] for switch in SWITCHES if switch in settings})
     tasks = settings.get("tasks") or {}
     labels = task_names(tasks)
     for name in tasks:

@@ -32,8 +32,6 @@ class Sharing:
     :param augmented: who sees augmented images while training: ``"rl"``, ``"task"`` or both, the same ones then.
     :param n_target_views: augmentations that the target is averaged over; K of DrQ. SAC alone.
     :param n_q_views: augmentations that the critic's loss is summed over; M of DrQ.
-    :param autocast: encoder and decoders compute in bfloat16 while training.
-    :param compile: encoder and target encoder go through ``torch.compile`` while training.
     :raises ValueError: if a value is not one of those, or two do not fit together.
     """
 
@@ -48,15 +46,13 @@ class Sharing:
     augmented: Sequence[str] = BATCHES
     n_target_views: int = 1
     n_q_views: int = 1
-    autocast: bool = False
-    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.actor_reads not in ("latent", "trunk"):
             raise ValueError(unknown("actor_reads", self.actor_reads, ("latent", "trunk")))
         self._check_names("encoder_gradients", LOSSES)
         self._check_names("augmented", BATCHES)
-        for argument in ("target_encoder", "sample_latent", "autocast", "compile"):
+        for argument in ("target_encoder", "sample_latent"):
             if not isinstance(getattr(self, argument), bool):
                 raise ValueError(f"{argument}={getattr(self, argument)!r} must be True or False.")
         for argument in ("task_freq", "actor_update_freq", "n_target_views", "n_q_views"):

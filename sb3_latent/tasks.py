@@ -103,7 +103,8 @@ class TaskSet(WeightedLosses):
                 inputs.append(_positive(label, key, positives))
             rows = task(*inputs)
             if weights is not None and key in weights:
-                losses[label] = rows @ weights[key]
+                # Not `@`, which autocast would compute in bfloat16.
+                losses[label] = th.dot(rows, weights[key])
             else:
                 losses[label] = rows.sum() / max(len(rows), 1)
         return losses

@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 # A module imports only from its own layer and those above it.
 LAYERS = (
-    ("types", "checks", "registry", "search", "images", "files", "sharing", "windows"),
+    ("types", "checks", "registry", "search", "images", "files", "sharing", "windows", "execution"),
     ("buffers",),
     ("losses",),
     ("nn",),

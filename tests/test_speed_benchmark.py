@@ -1,6 +1,7 @@
 """How fast it is: every preset has a row, what is counted is right, and what falls short or got slower is named."""
 
 import ast
+import itertools
 import json
 import math
 import sys
@@ -201,7 +202,8 @@ def test_chunks_encode_fewer_frames_and_cached_latents_each_frame_once(monkeypat
     monkeypatch.setattr(rows, "in_a_fresh_process", lambda *arguments: 1)
     for world, most in zip(paths.WORLDS[:2], (0.4, 0.1), strict=True):
         epochs = next(iter(world.makers.values())).args[1]
-        makers = {name: partial(rollouts, *maker.args, **maker.keywords) for name, maker in world.makers.items()}
+        first_two = itertools.islice(world.makers.items(), 2)
+        makers = {name: partial(rollouts, *maker.args, **maker.keywords) for name, maker in first_two}
         small = worlds.World("small", makers, 32, 4 * epochs)
         plain, fast = (sum(row["encodings_per_sample"].values()) for row in rows.measure(small, 1))
         assert plain == 4 and fast < most * plain

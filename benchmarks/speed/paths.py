@@ -1,7 +1,8 @@
 """The fast paths, each against the same without it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from stable_baselines3 import PPO, SAC
@@ -11,6 +12,7 @@ from benchmarks import acting, fast_atari, memory, sac, slac
 from benchmarks.speed.rows import Row
 from benchmarks.speed.worlds import N_ENVS, World, make_ppo, stacks
 from sb3_latent import FrameReplayBuffer, FrameRolloutBuffer, LatentSACPolicy, latent_kwargs, ppo_kwargs
+from sb3_latent.execution import SWITCHES
 
 N_STEPS = 32
 """Of a rollout, in place of the 2048 of seed document 000; a gradient step is the same."""
@@ -19,10 +21,10 @@ REPLAY_SIZE = 2048
 """Transitions, more than a batch has, so that the memory of a process shows the buffer's."""
 
 
-def make_seed_ppo(preset: str, n_epochs: int, **settings: Any) -> PPO:
+def make_seed_ppo(preset: str, n_epochs: int, switches: Mapping[str, bool] = MappingProxyType({}), **settings: Any) -> PPO:
     """:return: an agent of seed document 000, by default with SB3's rollout buffer."""
     given = ppo_kwargs(preset) | {"n_steps": N_STEPS, "n_epochs": n_epochs, "rollout_buffer_class": RolloutBuffer} | settings
-    return make_ppo(latent_kwargs(preset), stacks(1, 4), N_STEPS * N_ENVS, **given)
+    return make_ppo(latent_kwargs(preset, **switches), stacks(1, 4), N_STEPS * N_ENVS, **given)
 
 
 def make_sac(preset: str, **settings: Any) -> SAC:
@@ -48,7 +50,11 @@ CHUNKED, CACHED = "ppo_vae, chunked rollouts", "ppo_fixed, cached latents"
 WORLDS = (
     World(
         f"PPO_VAE of seed document 000, batch {_BATCH_SIZE}",
-        {"ppo_vae": partial(make_seed_ppo, "ppo_vae", 1), CHUNKED: _rollouts("ppo_vae", 1, chunk_length=16)},
+        {
+            "ppo_vae": partial(make_seed_ppo, "ppo_vae", 1),
+            CHUNKED: _rollouts("ppo_vae", 1, chunk_length=16),
+            **{f"ppo_vae, {switch}": partial(make_seed_ppo, "ppo_vae", 1, switches={switch: True}) for switch in SWITCHES},
+        },
         _BATCH_SIZE,
         _N_BATCHES,
     ),

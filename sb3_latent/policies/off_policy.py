@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_latent.dynamics_extractor import DynamicsExtractor
+from sb3_latent.execution import SWITCHES
 from sb3_latent.extractor import LatentExtractor
 from sb3_latent.link import is_being_loaded
 from sb3_latent.nn import INITIALIZATIONS, ObservationHeads
@@ -189,7 +190,8 @@ class SharedEncoderPolicy(AlgorithmPolicy):
         return extractor
 
     def _make_target_extractor(self) -> LatentExtractor:
-        kwargs = {name: value for name, value in self.features_extractor_kwargs.items() if name in ENCODER_SETTINGS}
+        settings = (*ENCODER_SETTINGS, *SWITCHES)
+        kwargs = {name: value for name, value in self.features_extractor_kwargs.items() if name in settings}
         target = LatentExtractor(self.observation_space, **kwargs)
         target.encoders.load_state_dict(self.features_extractor.encoders.state_dict())
         return target.eval()

@@ -1,7 +1,7 @@
 """One encoder for actor, critic and targets, and one pass through it with gradients in a gradient step."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch as th
@@ -47,7 +47,6 @@ class SharedEncoder:
         self._maker = ViewMaker(space, normalize_images, sharing)
         self._halves = {False: _Halves(extractor.encoders), True: _Halves(target.encoders)}
         self._step = _Step()
-        self._compiled: Callable[..., Any] | None = None
         if extractor.tasks.contrasts and (not sharing.augmentation or target is extractor):
             raise ValueError(
                 "a task that contrasts two views needs augmentation={'random_shift': {}}, and target_encoder=True for its "
@@ -166,10 +165,10 @@ class SharedEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """What belongs to a gradient step stays behind."""
-        return {name: value for name, value in vars(self).items() if name not in ("_step", "_compiled")}
+        return {name: value for name, value in vars(self).items() if name != "_step"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _step=_Step(), _compiled=None)
+        self.__dict__.update(state, _step=_Step())
 
     def _encoders(self, is_target: bool) -> ObservationEncoder:
         return (self.target if is_target else self.extractor).encoders
@@ -213,19 +212,13 @@ class SharedEncoder:
         if with_graph and self.sharing.moves_encoder("actor"):
             # The critic's step changes weights in place, and the actor's gradient needs them as they were.
             weights = {name: parameter.clone() for name, parameter in halves.named_parameters()}
-        with th.set_grad_enabled(with_graph), self._precision():
-            hidden, latent = self._encode(halves, weights, views.inputs)
+        execution = self.extractor.execution
+        with th.set_grad_enabled(with_graph), execution.precision(self.extractor):
+            hidden, latent = execution.run(halves.encoders.has_checked_pixels, _encode, halves, weights, views.inputs)
             hidden = {name: part.float() for name, part in hidden.items()}
             latent = latent.map(th.Tensor.float)
             features = latent.sample() if self.sharing.sample_latent else latent.mean
         return Encoding(hidden, latent, features, views, self.sharing)
-
-    def _encode(self, halves: "_Halves", weights: dict[str, th.Tensor] | None, inputs: Observations) -> Any:
-        # The look at the first pixels reads values, which a compiled graph cannot.
-        if not (self.sharing.compile and halves.encoders.has_checked_pixels):
-            return _encode(halves, weights, inputs)
-        self._compiled = self._compiled or th.compile(_encode)
-        return self._compiled(halves, weights, inputs)
 
     def _task_loss(self, views: Views, encoding: Encoding) -> th.Tensor | None:
         """None where no task is due, or none learns anything."""
@@ -234,20 +227,15 @@ class SharedEncoder:
         latent = encoding.task_latent
         if not self.sharing.moves_encoder("task"):
             latent = latent.map(th.Tensor.detach)
-        with self._precision():
-            loss = self.extractor.training_loss(latent, views.task_inputs, self._positives(views))
+        loss = self.extractor.training_loss(latent, views.task_inputs, self._positives(views))
         return loss if loss.requires_grad else None
 
     def _positives(self, views: Views) -> dict[str, th.Tensor] | None:
         if views.positive_inputs is None:
             return None
-        with th.no_grad():
+        with th.no_grad(), self.extractor.execution.precision(self.extractor):
             mean = self.target.encoders.means(views.positive_inputs)
         return {name: latent.mean for name, latent in self.target.encoders.split(Latent(mean, None)).items()}
-
-    def _precision(self) -> th.autocast:
-        device = next(iter(self.extractor.parameters()), th.empty(0)).device
-        return th.autocast(device.type, th.bfloat16, enabled=self.sharing.autocast)
 
 
 class _Step:

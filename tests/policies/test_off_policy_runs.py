@@ -13,6 +13,7 @@ from stable_baselines3 import DDPG, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch import nn
 
 from sb3_latent import (
     LatentSACPolicy,
@@ -30,6 +31,7 @@ from sb3_latent.callbacks import (
     LatentMetricsCallback,
     ReconstructionCallback,
 )
+from sb3_latent.execution import Execution
 
 POLICIES = {"SAC": LatentSACPolicy, "TQC": LatentTQCPolicy, "TD3": LatentTD3Policy, "DDPG": LatentTD3Policy}
 MODES = ["joint", "own_optimizer"]
@@ -145,6 +147,7 @@ def test_a_saved_policy_comes_back_with_every_setting(name, target_encoder, tmp_
     loaded = POLICIES[name].load(tmp_path / "policy")
     assert_same(flat(loaded.state_dict()), flat(model.policy.state_dict()))
     assert loaded.sharing == model.policy.sharing
+    assert loaded.features_extractor.execution == model.policy.features_extractor.execution == Execution(autocast=True)
     for setting, value in settings.items():
         if hasattr(loaded.sharing, setting):
             assert getattr(loaded.sharing, setting) == value
@@ -522,6 +525,20 @@ def test_autocast_is_the_same_step_in_other_precision(name, mode, settings):
     assert inside == {th.bfloat16} and outside == {th.float32} and read == {False}
     assert all(leaf.dtype != th.bfloat16 for leaf in state_of(model).values() if isinstance(leaf, th.Tensor))
     assert not th.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("settings", [ALL_GRADIENTS, {"actor_reads": "trunk"}], ids=str)
+@pytest.mark.parametrize("name", POLICIES)
+def test_channels_last_is_the_same_step(name, settings):
+    settings = {"trunk": "nature", "trunk_kwargs": {"hidden_dim": 16}, **settings}
+    theirs = gradients_of_first_step(make(name, settings, env=NoiseImageEnv(discrete=False, size=36)))
+    ours = make(name, {**settings, "channels_last": True}, env=NoiseImageEnv(discrete=False, size=36))
+    extractors = (ours.policy.features_extractor, ours.policy.features_extractor_target)
+    strides = []
+    for convolution in (part for one in extractors for part in one.encoders.modules() if isinstance(part, nn.Conv2d)):
+        convolution.register_forward_hook(lambda _, inputs, output: strides.extend([inputs[0].stride(1), output.stride(1)]))
+    assert_close(gradients_of_first_step(ours), theirs, OTHER_ORDER)
+    assert strides and set(strides) == {1}
 
 
 @pytest.mark.parametrize(("backend", "settings"), [("aot_eager", {}), ("aot_eager", ALL_GRADIENTS), ("inductor", {})], ids=str)
