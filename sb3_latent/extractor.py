@@ -13,7 +13,7 @@ from torch import nn
 from sb3_latent.execution import Execution
 from sb3_latent.hook import Kappa, watch
 from sb3_latent.hooked import HookedExtractor
-from sb3_latent.known_batches import KnownBatch, check_unchanged, served_by
+from sb3_latent.known_batches import KnownBatch, served_by
 from sb3_latent.nn import ObservationEncoder
 from sb3_latent.nn.frame_memory import FrameMemory
 from sb3_latent.nn.frozen_memory import FrozenMemory
@@ -118,13 +118,23 @@ class LatentExtractor(HookedExtractor[Latent]):
         :return: self.
         """
         if mode:
-            for acting_memory in self._acting_memories.values():
-                acting_memory.forget()
-            for frozen_memory in self._frozen_memories.values():
-                frozen_memory.forget()
+            self._forget_acting()
+            for memory in self._frozen_memories.values():
+                memory.forget()
+        self.link.arrival_check.raise_if_different()
         super().train(mode)
-        self.link.knows_batches_arrive_unchanged = False
         return self
+
+    def _forget_acting(self) -> None:
+        for memory in self._acting_memories.values():
+            memory.forget()
+
+    def _bind(self) -> None:
+        previous = self.link
+        super()._bind()
+        if self._acting_memories and self.link is not previous:
+            # Whoever takes a step outside of `train()`, perhaps with an optimizer whose steps torch does not count.
+            self.link.after_step(self.encoders, self._forget_acting)
 
     def forward(self, observations: Observations) -> th.Tensor:
         """
@@ -221,12 +231,10 @@ class LatentExtractor(HookedExtractor[Latent]):
     def _known(self, observations: Observations) -> KnownBatch | None:
         algorithm = self.link.algorithm
         minibatch = served_by(algorithm, observations)
-        if algorithm is None or minibatch is None:
+        is_of_use = self.frozen or bool(self._acting_memories)
+        if algorithm is None or minibatch is None or not is_of_use:
             return None
-        # Once an update: to compare waits for the device.
-        if not self.link.knows_batches_arrive_unchanged:
-            check_unchanged(observations, minibatch, self._observation_space, algorithm.policy.normalize_images)
-            self.link.knows_batches_arrive_unchanged = True
+        self.link.arrival_check.compare(observations, minibatch, self._observation_space, algorithm.policy.normalize_images)
         return KnownBatch(observations, minibatch, self.encoders.specs)
 
     def _losses(self, latent: Latent, observations: Observations, labels: Iterable[str]) -> dict[str, th.Tensor]:

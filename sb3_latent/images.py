@@ -124,7 +124,7 @@ def _array_spec(name: str, space: spaces.Space[Any], per_frame: bool, n_frames: 
             f"{name!r}: shape {space.shape} is neither an image (3 axes) nor a vector (1 axis); "
             "stack frames along the channels (VecFrameStack), or flatten."
         )
-    length = get_flattened_obs_dim(space)
+    length = int(get_flattened_obs_dim(space))
     count = 1
     if per_frame and n_frames is not None and isinstance(space, spaces.Box):
         count = _divided(name, length, n_frames)

@@ -55,21 +55,38 @@ def served_by(algorithm: BaseAlgorithm | None, observations: Observations) -> Mi
     return buffer.minibatch if len(buffer.minibatch.rows) == len(_arrays(observations)[0]) else None
 
 
-def check_unchanged(
-    observations: Observations, minibatch: Minibatch, space: spaces.Space[Any], normalize_images: bool
-) -> None:
+class ArrivalCheck:
     """
-    Somebody who overrides ``train`` may change the observations on their way to the extractor.
+    Somebody who overrides ``train`` may change observations on their way to the extractor, or hand in others. On a CPU that is
+    noticed at once, on an accelerator, where asking would stall every gradient step, at the end of the update.
+    """
 
-    :param observations: as they arrived.
-    :param minibatch: as it was served.
-    :param space: of the observations.
-    :param normalize_images: the policy's.
-    :raises ValueError: if they differ.
-    """
-    served = preprocess_obs(minibatch.observations, space, normalize_images)
-    for ours, theirs in zip(_arrays(served), _arrays(observations), strict=True):
-        if not th.equal(ours, theirs):
+    def __init__(self) -> None:
+        self._differs: th.Tensor | None = None
+
+    def compare(
+        self, observations: Observations, minibatch: Minibatch, space: spaces.Space[Any], normalize_images: bool
+    ) -> None:
+        """
+        :param observations: as they arrived.
+        :param minibatch: as it was served.
+        :param space: of the observations.
+        :param normalize_images: the policy's.
+        :raises ValueError: if they differ, or others did before them.
+        """
+        served = preprocess_obs(minibatch.observations, space, normalize_images)
+        for ours, theirs in zip(_arrays(served), _arrays(observations), strict=True):
+            differs = (ours != theirs).any()
+            self._differs = differs if self._differs is None else self._differs | differs
+            if differs.device.type == "cpu":
+                self.raise_if_different()
+
+    def raise_if_different(self) -> None:
+        """
+        :raises ValueError: if what arrived since the last call was not what was served.
+        """
+        differs, self._differs = self._differs, None
+        if differs is not None and bool(differs):
             raise ValueError(
                 "the observations that reach the encoder are not those that FrameRolloutBuffer served; where train() changes "
                 "them, use SB3's RolloutBuffer."

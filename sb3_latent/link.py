@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sb3_latent.execution import Execution
 from sb3_latent.hook import Kappa
-from sb3_latent.known_batches import KnownBatch
+from sb3_latent.known_batches import ArrivalCheck, KnownBatch
 from sb3_latent.types import Latent, Observations
 
 _LOADERS = {BaseAlgorithm.load.__func__.__code__, BaseModel.load.__func__.__code__}  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ class AlgorithmLink:
         self.algorithm = algorithm
         self.pending: Observations | None = None
         self.known: KnownBatch | None = None
-        self.knows_batches_arrive_unchanged = False
+        self.arrival_check = ArrivalCheck()
         self.gradients: Sequence[th.Tensor | None] | None = None
         self._handles: list[RemovableHandle] = []
         self._functions: list[Callable[[], None] | None] = []

@@ -131,6 +131,7 @@ def latent_kwargs(preset: str, **overrides: Any) -> dict[str, Any]:
 def ppo_kwargs(preset: str) -> dict[str, Any]:
     """
     Arguments of PPO that go with a preset: ``PPO("CnnPolicy", env, policy_kwargs=latent_kwargs(p), **ppo_kwargs(p))``.
+    For MaskablePPO replace ``rollout_buffer_class`` by ``MaskableFrameRolloutBuffer``; RecurrentPPO has its own, drop it.
 
     :param preset: ``"ppo_fixed"``, ``"ppo_adapt"`` or ``"ppo_vae"``.
     :return: a plain dict.

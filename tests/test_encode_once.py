@@ -240,8 +240,10 @@ def test_other_batches_are_encoded_whole():
 
 
 def test_another_number_of_frames_is_refused_with_the_fix():
-    model = model_of("PPO", "cnn", buffer_of("PPO", n_frames=2))
-    with pytest.raises(ValueError, match=r"reads 4 frames, the rollout buffer holds stacks of 2; pass .*n_frames=4"):
+    env = VecFrameStack(make_vec_env(NoiseImageEnv, 2, seed=0), 4)
+    kwargs = tiny("cnn", per_frame=True, n_frames=2)
+    model = make_model("PPO", kwargs, env=env, **buffer_of("PPO"))
+    with pytest.raises(ValueError, match=r"reads 2 frames, the rollout buffer holds stacks of 4; pass .*n_frames=2"):
         model.learn(32)
 
 
@@ -320,3 +322,59 @@ class Records(BaseCallback):
 
     def _on_step(self):
         return True
+
+
+class TwoViews(PPO):
+    """Looks at every minibatch twice, the second time at mirrored images."""
+
+    def train(self):
+        evaluate = self.policy.evaluate_actions
+
+        def twice(observations, actions):
+            evaluate(observations, actions)
+            return evaluate(observations.flip(-1), actions)
+
+        self.policy.evaluate_actions = twice
+        super().train()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_second_look_at_other_observations_is_refused(frozen):
+    for buffer in ({}, buffer_of("PPO")):
+        env = VecFrameStack(make_vec_env(NoiseImageEnv, 2, seed=0), N_FRAMES)
+        kwargs = {**tiny("cnn", per_frame=True, frozen=frozen), "net_arch": [8]}
+        model = TwoViews("CnnPolicy", env, n_steps=16, batch_size=8, n_epochs=1, policy_kwargs=kwargs, **buffer)
+        if buffer:
+            with pytest.raises(ValueError, match="not those that FrameRolloutBuffer served"):
+                model.learn(32)
+        else:
+            model.learn(32)
+
+
+def test_where_nothing_is_known_of_use_observations_may_change():
+    env = VecFrameStack(make_vec_env(NoiseImageEnv, 2, seed=0), N_FRAMES)
+    kwargs = {**tiny("cnn"), "net_arch": [8]}
+    TwoViews("CnnPolicy", env, n_steps=16, batch_size=8, n_epochs=1, policy_kwargs=kwargs, **buffer_of("PPO")).learn(32)
+
+
+def test_steps_outside_of_train_are_noticed_while_acting():
+    """Those of a fused Adam do not count as changes of a tensor."""
+    env = VecFrameStack(make_vec_env(NoiseImageEnv, 1, seed=0), N_FRAMES)
+    kwargs = {**tiny("cnn", per_frame=True), "optimizer_kwargs": {"fused": True}}
+    model = make_model("PPO", kwargs, env=env, learning_rate=0.1).learn(32)
+    film = np.random.default_rng(0).integers(1, 256, (1, 9, 12, 12), dtype=np.uint8)
+    model.predict(film[:, :4])
+    model.policy.optimizer.step()
+    extractor, features = get_extractor(model), []
+    extractor.register_forward_hook(lambda module, inputs, output: features.append((module.encoders.means(*inputs), output)))
+    model.predict(film[:, 1:5])
+    th.testing.assert_close(features[0][1], features[0][0])
+
+
+@pytest.mark.parametrize("n_frames", [1, 2])
+def test_frames_that_lie_in_one_slot_are_told_apart(n_frames):
+    """Several grey channels may be one frame to the buffer, and are four to the encoder."""
+    expected = steps_of(model_of("PPO", "vae", {}), "PPO")
+    actual = steps_of(model_of("PPO", "vae", buffer_of("PPO", n_frames=n_frames)), "PPO")
+    for mine, theirs in zip(actual, expected, strict=True):
+        assert_equal_gradients(mine.gradients, theirs.gradients, 1e-4)

@@ -47,13 +47,15 @@ class Minibatch:
         """
         if n_frames == 1 or name not in self.slots:
             return (self.rows[:, None] * n_frames + np.arange(n_frames)).ravel()
-        held = self.slots[name].shape[1]
-        if held != n_frames:
+        slots = self.slots[name]
+        n_parts, rest = divmod(n_frames, slots.shape[1])
+        if rest:
             raise ValueError(
-                f"{name!r}: the encoder reads {n_frames} frames, the rollout buffer holds stacks of {held}; pass "
+                f"{name!r}: the encoder reads {n_frames} frames, the rollout buffer holds stacks of {slots.shape[1]}; pass "
                 f"rollout_buffer_kwargs=dict(n_frames={n_frames})."
             )
-        return self.slots[name].ravel()
+        numbers: npt.NDArray[np.integer[Any]] = slots[..., None] * n_parts + np.arange(n_parts)
+        return numbers.ravel()
 
 
 class ObservationsView:
@@ -66,16 +68,24 @@ class ObservationsView:
     def __init__(self, buffer: "FrameRolloutBuffer") -> None:
         self._buffer = buffer
 
-    def __getitem__(self, index: Any) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    def __getitem__(self, index: Any) -> Any:
         """
         :param index: of numpy's, into (buffer_size, n_envs); into (buffer_size * n_envs), one environment after the other, as
-            soon as a minibatch was asked for.
-        :return: copies of the observations there.
+            soon as a minibatch was asked for. Or the key of an array of a Dict space.
+        :return: copies of the observations there; of a key, of all of them.
         """
-        return self._buffer.stacks(index)
+        return self._buffer.stacks(slice(None))[index] if isinstance(index, str) else self._buffer.stacks(index)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
+        """:return: a copy of all observations, in the size of a stock buffer."""
+        return np.asarray(self[:], *args, **kwargs)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        """Stock buffers write here what :meth:`FrameRolloutBuffer.add` has stored."""
+        """Stock buffers write nothing here, for :meth:`FrameRolloutBuffer.add` has stored it; nobody else may write."""
+        if np.size(value):
+            raise TypeError(
+                "the observations of FrameRolloutBuffer cannot be changed, for stacks share frames; use RolloutBuffer."
+            )
 
 
 class FrameRolloutBuffer(RolloutBuffer):
@@ -86,7 +96,7 @@ class FrameRolloutBuffer(RolloutBuffer):
     ``chunk_length`` asks for steps that follow each other. An extractor with ``per_frame=True`` then encodes each frame of a
     minibatch once, though several stacks have it: for stacks of 4 in chunks of 16 it is 19 frames in place of 64. The tasks
     see each frame once as well, weighted by how often it occurs, with one draw of noise for all its occurrences. A frozen
-    extractor, whatever it reads, encodes everything once an update in place of once an epoch.
+    :class:`~sb3_latent.LatentExtractor`, whatever it reads, encodes everything once an update in place of once an epoch.
 
     Chunks make the samples of a minibatch resemble each other; docs/evidence.md has runs with and without.
 
@@ -99,8 +109,9 @@ class FrameRolloutBuffer(RolloutBuffer):
     :param n_envs: environments.
     :param n_frames: frames in a stack, newest last; None takes three channels for a colour frame where 3 divides them, else
         each channel for a grey frame.
-    :param chunk_length: steps of one environment, one after the other, that stay together in a minibatch; a divisor of
-        ``batch_size``, or chunks are cut. Where they begin is drawn anew for each epoch. None draws every step by itself.
+    :param chunk_length: steps, one after the other, that stay together in a minibatch; a divisor of ``batch_size``, or chunks
+        are cut. Rollouts lie end to end, one environment's after the other's, and where the first chunk begins is drawn anew
+        for each epoch, so that some hold the end of one and the beginning of the next. None draws every step by itself.
     :raises ValueError: if an argument is out of its range, or ``n_frames`` does not divide the channels.
     :raises MemoryError: if there is no room, with the numbers.
     """
@@ -124,6 +135,8 @@ class FrameRolloutBuffer(RolloutBuffer):
         self.observation_space = observation_space
         self.n_frames = None if n_frames is None else whole_number("n_frames", n_frames)
         self.chunk_length = None if chunk_length is None else whole_number("chunk_length", chunk_length)
+        if self.chunk_length is not None and self.chunk_length > buffer_size:
+            raise ValueError(f"chunk_length={chunk_length} exceeds the {buffer_size} steps of a rollout (n_steps).")
         self._is_dict = isinstance(observation_space, spaces.Dict)
         arrays = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {SINGLE: observation_space}
         self._columns = {name: self._column(name, space) for name, space in arrays.items()}
@@ -138,7 +151,7 @@ class FrameRolloutBuffer(RolloutBuffer):
         # Stock buffers lay out anew what they find here.
         self.__dict__["observations"] = value
 
-    def stacks(self, index: Any) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    def stacks(self, index: Any) -> Any:
         """
         :param index: as for :class:`ObservationsView`.
         :return: copies of the observations there.
@@ -148,17 +161,18 @@ class FrameRolloutBuffer(RolloutBuffer):
         return arrays if self._is_dict else arrays[SINGLE]
 
     def _steps(self, index: Any) -> Any:
-        """Into (buffer_size, n_envs)."""
-        if not self.generator_ready:
-            return index
-        rows = np.arange(self.buffer_size * self.n_envs)[index]
-        return rows % self.buffer_size, rows // self.buffer_size
+        """Steps and environments."""
+        rows = np.arange(self.buffer_size * self.n_envs)
+        if self.generator_ready:
+            environments, steps = np.divmod(rows[index], self.buffer_size)
+        else:
+            steps, environments = np.divmod(rows.reshape(self.buffer_size, self.n_envs)[index], self.n_envs)
+        return steps, environments
 
     def reset(self) -> None:
         """Forget the rollout."""
         super().reset()
         self.minibatch: Minibatch | None = None
-        self._order: npt.NDArray[np.int64] | None = None
         for column in self._columns.values():
             column.clear()
 
@@ -180,8 +194,15 @@ class FrameRolloutBuffer(RolloutBuffer):
         :param batch_size: steps of a minibatch; None for all.
         :return: every step once.
         """
-        self._order = None if self.chunk_length is None else self._chunks(self.chunk_length)
-        yield from super().get(batch_size)
+        if self.chunk_length is None:
+            yield from super().get(batch_size)
+            return
+        if not self.generator_ready:
+            # Lays out the arrays anew, before the first of its samples.
+            next(super().get(1))
+        rows = self._chunks(self.chunk_length)
+        for batch in np.split(rows, range(batch_size or len(rows), len(rows), batch_size or len(rows))):
+            yield self._get_samples(batch)
 
     def _chunks(self, length: int) -> npt.NDArray[np.int64]:
         n_rows = self.buffer_size * self.n_envs
@@ -191,13 +212,10 @@ class FrameRolloutBuffer(RolloutBuffer):
         return np.concatenate([chunks[i] for i in np.random.permutation(len(chunks))])
 
     def _get_samples(self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None) -> RolloutBufferSamples:
-        rows = batch_inds
-        if self._order is not None:
-            rows, self._order = np.split(self._order, [len(batch_inds)])
-        samples = super()._get_samples(rows, env)
+        samples = super()._get_samples(batch_inds, env)
         stacked = {name: column for name, column in self._columns.items() if isinstance(column, _Stacks)}
-        slots = {name: column.rows[self._steps(rows)] for name, column in stacked.items()}
-        self.minibatch = Minibatch(samples.observations, rows, slots)
+        slots = {name: column.rows[self._steps(batch_inds)] for name, column in stacked.items()}
+        self.minibatch = Minibatch(samples.observations, batch_inds, slots)
         return samples
 
     def to_torch(self, array: Any, copy: bool = True) -> Any:

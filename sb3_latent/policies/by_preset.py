@@ -61,7 +61,11 @@ class PresetPolicy(AlgorithmPolicy):
         self._given = {"preset": preset, **settings}
         latent_settings = {name: value for name, value in settings.items() if name not in of_policy}
         policy_settings = {name: value for name, value in settings.items() if name in of_policy}
-        merged = {**latent_kwargs(preset, **latent_settings), **with_classes(policy_settings)}
+        of_preset = latent_kwargs(preset, **latent_settings)
+        if "optimizer_class" in policy_settings:
+            # Arguments of Adam.
+            of_preset.pop("optimizer_kwargs", None)
+        merged = {**of_preset, **with_classes(policy_settings)}
         if any(name in POLICY_SETTINGS for name in merged):
             raise ValueError(
                 f"preset {preset!r} is for LatentSACPolicy, LatentTQCPolicy or LatentTD3Policy; choose another here."

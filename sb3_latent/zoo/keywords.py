@@ -183,7 +183,7 @@ def _buffers(validator: Any, kinds: Mapping[str, tuple[type, tuple[str, ...]]], 
             continue
         try:
             given = vars(rl_zoo3.exp_manager).get(name)
-            cls = _imported(name, base) if given is None else given
+            cls = given if isinstance(given, type) and issubclass(given, base) else _imported(name, base)
         except ValueError as error:
             yield ValidationError(str(error), path=[f"{buffer}_class"])
             continue

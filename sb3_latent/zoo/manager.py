@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_latent.callbacks import CrashSafeCheckpointCallback
+from sb3_latent.envs.making import imported
 from sb3_latent.resume import has_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint, steps_of
 from sb3_latent.signals import StopOnSignals, hearing, interrupt
 from sb3_latent.tuning.algorithms import name_of
@@ -103,8 +104,10 @@ class LatentExperimentManager(ExperimentManager):
                 raise ValueError(f"-params: {'.'.join(map(str, mistake.absolute_path))}: {message_of(mistake)}")
         _evaluate(hyperparams, "policy_kwargs")
         self._file = copy.deepcopy(hyperparams)
-        # As rl_zoo3 does with a replay buffer.
-        _evaluate(hyperparams, "rollout_buffer_class", "rollout_buffer_kwargs")
+        # rl_zoo3 does as much for a replay buffer.
+        _evaluate(hyperparams, "rollout_buffer_kwargs")
+        if isinstance(hyperparams.get("rollout_buffer_class"), str):
+            hyperparams["rollout_buffer_class"] = imported(hyperparams["rollout_buffer_class"])
         if "env_kwargs" in hyperparams and self._eval_env_kwargs_args is None:
             self.eval_env_kwargs = hyperparams["env_kwargs"]
         return hyperparams, saved
@@ -291,7 +294,6 @@ class LatentExperimentManager(ExperimentManager):
             print(f"wrote {path}")
 
 
-def _evaluate(hyperparams: dict[str, Any], *names: str) -> None:
-    for name in names:
-        if isinstance(hyperparams.get(name), str):
-            hyperparams[name] = eval(hyperparams[name], vars(exp_manager))
+def _evaluate(hyperparams: dict[str, Any], name: str) -> None:
+    if isinstance(hyperparams.get(name), str):
+        hyperparams[name] = eval(hyperparams[name], vars(exp_manager))

@@ -116,6 +116,7 @@ def test_every_minibatch_equals_the_stock_buffers(
 )
 def test_numbers_are_those_of_equal_frames(seed, n_envs, buffer_size, n_frames, chunk_length, batch_size):
     rng = np.random.default_rng(seed)
+    chunk_length = min(chunk_length, buffer_size)
     buffer = FrameRolloutBuffer(
         buffer_size, image_space(n_frames), ACTIONS, "cpu", n_envs=n_envs, n_frames=n_frames, chunk_length=chunk_length
     )
@@ -183,6 +184,7 @@ def test_what_comes_in_is_copied():
         ({"chunk_length": 0}, "chunk_length=0 must be an integer of at least 1."),
         ({"chunk_length": 2.5}, "chunk_length=2.5 must be an integer of at least 1."),
         ({"n_frames": 3}, "n_frames=3 does not divide the 4 stacked channels"),
+        ({"chunk_length": 5}, r"chunk_length=5 exceeds the 4 steps of a rollout \(n_steps\)."),
     ],
 )
 def test_bad_arguments_are_named(kwargs, line):
@@ -211,3 +213,38 @@ def indexed(stock, index):
     if isinstance(observations, dict):
         return {name: array[index] for name, array in observations.items()}
     return observations[index]
+
+
+def test_two_epochs_at_once_and_samples_by_index():
+    buffer = FrameRolloutBuffer(8, image_space(4), ACTIONS, "cpu", n_envs=2, chunk_length=4)
+    stock = RolloutBuffer(8, image_space(4), ACTIONS, "cpu", n_envs=2)
+    rng = np.random.default_rng(0)
+    filled(buffer, stock, [Episodes(rng, 4, 1, "zeros", False) for _ in range(2)], rng, "images")
+    next(stock.get(4))
+    rows = ([], [])
+    for _ in zip(*(noted(buffer, seen) for seen in rows), strict=True):
+        pass
+    assert sorted(np.concatenate(rows[0])) == sorted(np.concatenate(rows[1])) == list(range(16))
+    assert_equal_samples(buffer._get_samples(np.array([3, 3, 9])), stock._get_samples(np.array([3, 3, 9])))
+
+
+def noted(buffer, seen):
+    for samples in buffer.get(4):
+        seen.append(buffer.minibatch.rows)
+        yield samples
+
+
+def test_what_stands_for_the_observations_is_an_array_to_read():
+    buffer = FrameRolloutBuffer(6, dict_space(image_space(4)), ACTIONS, "cpu", n_envs=2)
+    stock = DictRolloutBuffer(6, dict_space(image_space(4)), ACTIONS, "cpu", n_envs=2)
+    rng = np.random.default_rng(0)
+    filled(buffer, stock, [Episodes(rng, 4, 1, "zeros", False) for _ in range(2)], rng, "dict")
+    for name, array in stock.observations.items():
+        assert_equal_arrays(buffer.observations[name], array)
+    alone = FrameRolloutBuffer(1, image_space(4), ACTIONS, "cpu")
+    alone.add(np.ones((1, 4, HEIGHT, WIDTH), np.uint8), np.zeros(1), np.zeros(1), np.zeros(1), th.zeros(1, 1), th.zeros(1))
+    assert np.asarray(alone.observations).shape == (1, 1, 4, HEIGHT, WIDTH)
+    with pytest.raises(IndexError, match="too many indices"):
+        alone.observations[0, 0, 0]
+    with pytest.raises(TypeError, match="cannot be changed, for stacks share frames; use RolloutBuffer"):
+        alone.observations[0] = 1

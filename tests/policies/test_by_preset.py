@@ -443,3 +443,10 @@ def test_every_algorithm_of_rl_zoo_has_a_policy():
     # ARS has no gradient that could reach an encoder.
     missing = [cls for name, cls in rl_zoo3.ALGOS.items() if name != "ars" and not issubclass(cls, tuple(ours))]
     assert missing == []
+
+
+def test_another_optimizer_does_not_get_adams_arguments():
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=4, channel_first=True)
+    kwargs = {"preset": "ppo_vae", "optimizer_class": "torch.optim.RMSprop"}
+    model = PPO(LatentActorCriticPolicy, env, n_steps=2, policy_kwargs=kwargs)
+    assert type(model.policy.optimizer) is th.optim.RMSprop
