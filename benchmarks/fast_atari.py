@@ -95,7 +95,8 @@ def measure(game: str, n_rounds: int) -> dict[str, Any]:
             for name in list(envs) if round_ % 2 else list(envs)[::-1]:
                 rounds[name].append(frames_per_second(envs[name], np.random.default_rng(round_)))
             rounds[BARE].append(sum(pool.map(partial(bare_frames_per_second, game), range(n_cores))))
-    busy = (seconds_of_others() - others) / (time.perf_counter() - start)
+        # While the processes of the pool are there to be told from others.
+        busy = (seconds_of_others() - others) / (time.perf_counter() - start)
     for env in envs.values():
         env.close()
     medians = {name: statistics.median(values) for name, values in rounds.items()}
