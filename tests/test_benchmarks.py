@@ -15,11 +15,6 @@ from torch.distributions import normal
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
-
-
 def run_main(module: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
     module.main()

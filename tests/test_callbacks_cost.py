@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import callbacks_cost
+
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import callbacks_cost
-
     monkeypatch.setattr(callbacks_cost, "N_FRAMES", 2)
     return callbacks_cost
 

@@ -18,15 +18,13 @@ from filelock import FileLock
 from rliable import library, metrics
 from scipy.stats import trim_mean
 
+from benchmarks import suites
+from benchmarks.learn import aggregate, command, pictures, results, runs, tables, training
 from sb3_latent.envs import FastAtariVecEnv
 from sb3_latent.evaluation import evaluating
 from sb3_latent.resume import list_checkpoints
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import suites  # noqa: E402
-from benchmarks.learn import aggregate, command, pictures, results, runs, tables, training  # noqa: E402
 
 TINY_BALL, PENDULUM = "sb3_latent/TinyBall-v0", "sb3_latent/PixelPendulum-v0"
 SMALL_PPO = {
@@ -192,7 +190,7 @@ def test_slices_are_parts_of_one_run_and_done_once(tmp_path, monkeypatch, capsys
     (row,), text = results.read(file), file.read_text()
     assert [point["steps"] for point in row["curve"]] == [128, 256, 320]
     assert row["hyperparams"]["learning_rate"] == "lin_1e-3" and row["machine"]["commit"]
-    assert row["command"].startswith("python -m benchmarks learn --suite ppo --seeds 3")
+    assert row["command"] == runs.command_for("ppo", "it", TINY_BALL, [3], 320)
     assert learn("ppo", tmp_path) == 0 and len(seen) == 3 and file.read_text() == text
     monkeypatch.setitem(suites.SUITES["ppo"].presets["it"].overrides, "gamma", 0.5)
     assert learn("ppo", tmp_path, "--list") == 0

@@ -5,24 +5,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
+from benchmarks import probe_claim
 from sb3_latent.envs import TINY_BALL_ID
 from sb3_latent.probes import collect, probe_dataset
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def probe_claim(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import probe_claim
-
-    return probe_claim
-
-
-def test_the_vae_alone_loses_the_ball_and_the_joint_one_keeps_it(probe_claim):
+def test_the_vae_alone_loses_the_ball_and_the_joint_one_keeps_it():
     runs = json.loads((ROOT / "benchmarks/results/probe_claim.json").read_text())["results"]
     assert {(row["method"], row["seed"]) for row in runs} == {(name, seed) for name in probe_claim.NAMES for seed in range(3)}
     for row in runs:
@@ -56,7 +48,7 @@ def test_an_encoder_that_is_shown_no_ball_is_told_from_one_that_is():
     assert blind.at_floor() == ["ball_x"] and blind.score("paddle_x").value > 0.9
 
 
-def test_the_benchmark_does_each_run_once(probe_claim, monkeypatch, tmp_path, capsys):
+def test_the_benchmark_does_each_run_once(monkeypatch, tmp_path, capsys):
     made = []
 
     def trained(method, seed, n_steps, folder):

@@ -14,14 +14,13 @@ import torch as th
 from PIL import Image
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import documents
+from benchmarks.learn.pictures import fingerprint_of
+from benchmarks.sac import RandomImageEnv
+from benchmarks.speed import command, compare, limits, meters, paths, pictures, rows, scaling, tables, worlds
+from sb3_latent import latent_kwargs, list_presets, recipes
 
-from benchmarks import documents  # noqa: E402
-from benchmarks.learn.pictures import fingerprint_of  # noqa: E402
-from benchmarks.sac import RandomImageEnv  # noqa: E402
-from benchmarks.speed import command, compare, limits, meters, paths, pictures, rows, scaling, tables, worlds  # noqa: E402
-from sb3_latent import latent_kwargs, list_presets, recipes  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 MODEL_ROW = {
     "ms_per_gradient_step": 2.0,

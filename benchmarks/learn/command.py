@@ -3,7 +3,6 @@
 import argparse
 import multiprocessing
 import os
-import shlex
 import shutil
 import sys
 import threading
@@ -36,7 +35,7 @@ PATIENCE = 3
 """Seconds in which the processes of a killed command have ended, too."""
 
 
-def run_one(run: Run, args: argparse.Namespace, deadline: float, command: str) -> None:
+def run_one(run: Run, args: argparse.Namespace, deadline: float) -> None:
     """Go on with a run until it stands in the results, unless it does, or the time is up, or another process is at it."""
     th.set_num_threads(args.threads)
     path, folder = path_of(run.suite_name, args.out), run.folder(args.work)
@@ -46,6 +45,8 @@ def run_one(run: Run, args: argparse.Namespace, deadline: float, command: str) -
             if find(read(path), run) is None and time.time() < deadline:
                 found = train(run, args.work, deadline, args.device)
                 if found is not None:
+                    # What makes this row anywhere, not what was typed, which names folders of a machine.
+                    command = command_for(run.suite_name, run.preset, run.task, [run.seed], run.n_steps)
                     facts = {"hyperparams": run.hyperparams, "command": command, "machine": describe()}
                     append(path, {**asdict(run), **found, **facts})
             if find(read(path), run) is not None:
@@ -69,12 +70,11 @@ def die_with(parent: int) -> None:
 def run_all(runs: Iterable[Run], args: argparse.Namespace) -> int:
     """:return: number of runs that failed; each says why."""
     deadline = float("inf") if args.max_minutes is None else time.time() + 60 * args.max_minutes
-    command = shlex.join([*sys.argv[0].split(), *sys.argv[1:]])
     if args.jobs == 1:
-        return sum(_fails(partial(run_one, run, args, deadline, command), run) for run in runs)
+        return sum(_fails(partial(run_one, run, args, deadline), run) for run in runs)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, spawn, die_with, (os.getpid(),)) as pool:
-        futures: dict[Run, Future[None]] = {run: pool.submit(run_one, run, args, deadline, command) for run in runs}
+        futures: dict[Run, Future[None]] = {run: pool.submit(run_one, run, args, deadline) for run in runs}
         return sum(_fails(future.result, run) for run, future in futures.items())
 
 

@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import memory
+
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def memory(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import memory
-
-    return memory
-
-
-def test_resident_memory_stays_below_the_limit(memory):
+def test_resident_memory_stays_below_the_limit():
     measured = memory.in_a_fresh_process(memory.resident_memory, "frames once", 4000)
     once = 4000 * 84 * 84 * 3
     grown = measured["resident_bytes_after"] - measured["resident_bytes_before"]
@@ -26,7 +20,7 @@ def test_resident_memory_stays_below_the_limit(memory):
     assert measured["GB"] == pytest.approx(grown / 1e9 * 25) and measured["GB"] < memory.LIMITS[memory.MEMORY]
 
 
-def test_it_writes_what_it_measured_and_fails_where_the_limit_is_exceeded(memory, monkeypatch, tmp_path, capsys):
+def test_it_writes_what_it_measured_and_fails_where_the_limit_is_exceeded(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(memory, "in_a_fresh_process", lambda function, *args: function(*args))
     monkeypatch.setattr(memory, "resident_memory", lambda name, n: {"GB": {"frames once": 3.0, "SB3": 12.0}[name]})
     out = tmp_path / "memory.json"
@@ -42,7 +36,7 @@ def test_it_writes_what_it_measured_and_fails_where_the_limit_is_exceeded(memory
     assert all(value > 0 for value in figures.values())
 
 
-def test_an_episode_is_a_row_of_stacks(memory):
+def test_an_episode_is_a_row_of_stacks():
     rows = [*memory.episode(memory.np.random.default_rng(0))]
     assert len(rows) == memory.EPISODE_STEPS and [bool(row[4]) for row in rows].index(True) == len(rows) - 1
     assert not rows[0][0][:, :6].any()

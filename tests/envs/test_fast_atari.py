@@ -250,7 +250,6 @@ def test_missing_packages_are_named(monkeypatch):
 
 
 def test_the_benchmark_compares_within_a_round_and_says_what_falls_short(monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import fast_atari as benchmark
 
     speeds = {"SubprocVecEnv": iter([9.0, 100.0, 10.0, 1.0]), "FastAtariVecEnv": iter([9.0, 190.0, 19.0, 3.0])}
@@ -281,7 +280,6 @@ def test_the_benchmark_compares_within_a_round_and_says_what_falls_short(monkeyp
 
 
 def test_the_benchmark_counts_the_frames_of_all_copies(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import fast_atari as benchmark
 
     clock = iter([1.0, 5.0])

@@ -6,22 +6,14 @@ import sys
 import pytest
 from source_tree import ROOT
 
+from benchmarks import routing
 from sb3_latent.sharing import Sharing
 
 SETTINGS = ["actor_reads", "gradient_mode", "encoder_gradients"]
 
 
 @pytest.fixture(scope="module")
-def routing():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        from benchmarks import routing
-
-        yield routing
-
-
-@pytest.fixture(scope="module")
-def rows(routing):
+def rows():
     return routing.measure_all()
 
 
@@ -41,7 +33,7 @@ def test_what_is_measured_is_what_the_settings_promise(rows):
         assert moved_by["target encoder"] == moved_by["target critic"] == []
 
 
-def test_the_docs_show_what_is_measured(routing, rows):
+def test_the_docs_show_what_is_measured(rows):
     text = (ROOT / "docs" / "routing.md").read_text()
     assert routing.with_table(text, routing.table(rows)) == text, "run python -m benchmarks.routing"
 
@@ -50,7 +42,7 @@ def test_the_json_holds_what_is_measured(rows):
     assert json.loads((ROOT / "benchmarks" / "results" / "routing.json").read_text())["results"] == rows
 
 
-def test_the_table_has_a_line_for_each_row_and_a_cell_for_each_part(routing):
+def test_the_table_has_a_line_for_each_row_and_a_cell_for_each_part():
     row = {
         "actor_reads": "latent",
         "gradient_mode": "joint",
@@ -63,7 +55,7 @@ def test_the_table_has_a_line_for_each_row_and_a_cell_for_each_part(routing):
     assert [cells[f"`{name}`"] for name in SETTINGS] == ["`latent`", "`joint`", "none"]
 
 
-def test_the_script_writes_both_files(routing, monkeypatch, tmp_path, capsys):
+def test_the_script_writes_both_files(monkeypatch, tmp_path, capsys):
     docs, out = tmp_path / "routing.md", tmp_path / "routing.json"
     docs.write_text(f"before\n{routing.BEGIN}\nold\n{routing.END}\nafter\n")
     monkeypatch.setattr(routing, "SETTINGS", routing.SETTINGS[:1])
@@ -74,14 +66,14 @@ def test_the_script_writes_both_files(routing, monkeypatch, tmp_path, capsys):
     assert routing.table([row]) in capsys.readouterr().out
 
 
-def test_a_leak_is_seen(routing, monkeypatch):
+def test_a_leak_is_seen(monkeypatch):
     """What is measured is what happens, whatever the settings say."""
     assert routing.measure("latent", "joint", ())["trunk"] == []
     monkeypatch.setattr(Sharing, "moves_encoder", lambda *_: True)
     assert routing.measure("latent", "joint", ())["trunk"] == ["actor", "critic", "task"]
 
 
-def test_another_loss_in_train_would_be_noticed(routing):
+def test_another_loss_in_train_would_be_noticed():
     """Losses are told apart by their order."""
     scales = dict.fromkeys(routing.LOSSES, 1.0)
     model = routing.make_model(scales, *routing.SETTINGS[0])
