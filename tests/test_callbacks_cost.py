@@ -1,13 +1,10 @@
 """The benchmark of looking at an agent compares what it says, and fails where a limit is exceeded."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmarks import callbacks_cost
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_latent.buffers.arrays import SINGLE, arrays_of, spaces_of, tensors_of
 from sb3_latent.buffers.columns import NEXT, NOW, Column, PlainColumn, StackColumn
 from sb3_latent.buffers.room import resized, warn_if_memory_is_short
 from sb3_latent.checks import whole_number
 from sb3_latent.windows import describe
 
-SINGLE = "observation"
-"""Name of the one array of an observation that is no Dict."""
 STOCK_ARRAYS = ("actions", "rewards", "dones", "timeouts")
 
 
@@ -152,8 +151,7 @@ class FrameReplayBuffer(NStepReplayBuffer):
         :param infos: ``TimeLimit.truncated`` says that it ended by a time limit.
         :raises ValueError: if a stack is none of ``n_frames``.
         """
-        now = obs if isinstance(obs, dict) else {SINGLE: obs}
-        then = next_obs if isinstance(next_obs, dict) else {SINGLE: next_obs}
+        now, then = arrays_of(obs), arrays_of(next_obs)
         dones = np.asarray(done, bool)
         for name, column in self._columns.items():
             column.write(self.pos, np.asarray(now[name]), np.asarray(then[name]), dones)
@@ -171,9 +169,7 @@ class FrameReplayBuffer(NStepReplayBuffer):
         :param copy: not read: they were copied when they were gathered.
         :return: the same as tensors on the buffer's device.
         """
-        if isinstance(array, dict):
-            return {name: self.to_torch(values) for name, values in array.items()}
-        return th.as_tensor(array, device=self.device)
+        return tensors_of(array, self.device)
 
     def _get_samples(self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None) -> ReplayBufferSamples:
         stock = NStepReplayBuffer if self.n_steps > 1 else ReplayBuffer
@@ -201,7 +197,7 @@ class FrameReplayBuffer(NStepReplayBuffer):
         self.next_observations = ObservationsView(self._columns, NEXT, is_dict)
 
     def _arrays(self, space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
-        return dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
+        return spaces_of(space)
 
     def _column(self, name: str, space: spaces.Space[Any]) -> Column:
         if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:

@@ -14,12 +14,10 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_latent.buffers.arrays import SINGLE, arrays_of, spaces_of, tensors_of
 from sb3_latent.buffers.frame_stacks import FrameStacks, equal_rows
 from sb3_latent.checks import whole_number
 from sb3_latent.types import Observations
-
-SINGLE = "observation"
-"""Name of the one array of an observation that is no Dict."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,7 @@ class FrameRolloutBuffer(RolloutBuffer):
         if self.chunk_length is not None and self.chunk_length > buffer_size:
             raise ValueError(f"chunk_length={chunk_length} exceeds the {buffer_size} steps of a rollout (n_steps).")
         self._is_dict = isinstance(observation_space, spaces.Dict)
-        arrays = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {SINGLE: observation_space}
-        self._columns = {name: self._column(name, space) for name, space in arrays.items()}
+        self._columns = {name: self._column(name, space) for name, space in spaces_of(observation_space).items()}
 
     @property  # type: ignore[override]  # read like stock's array
     def observations(self) -> ObservationsView:
@@ -184,7 +181,7 @@ class FrameRolloutBuffer(RolloutBuffer):
         :param args: as for stock buffers: actions, rewards, whether the episode began, values, log probabilities.
         :param kwargs: likewise.
         """
-        arrays = obs if isinstance(obs, dict) else {SINGLE: obs}
+        arrays = arrays_of(obs)
         for name, column in self._columns.items():
             column.write(self.pos, np.asarray(arrays[name]))
         super().add(np.zeros((self.n_envs, 0)), *args, **kwargs)
@@ -224,9 +221,7 @@ class FrameRolloutBuffer(RolloutBuffer):
         :param copy: not read: they were copied when they were gathered.
         :return: the same as tensors on the buffer's device.
         """
-        if isinstance(array, dict):
-            return {name: self.to_torch(values) for name, values in array.items()}
-        return th.as_tensor(array, device=self.device)
+        return tensors_of(array, self.device)
 
     def _column(self, name: str, space: spaces.Space[Any]) -> "_Column":
         if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:

@@ -3,13 +3,10 @@
 import json
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from benchmarks import memory
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_resident_memory_stays_below_the_limit():

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from sb3_latent.envs.making import make_env
 
 pytest.importorskip("ale_py")
 
-ROOT = Path(__file__).parents[2]
 BREAKOUT = "BreakoutNoFrameskip-v4"
 OTHER = {
     "noop_max": 0,
