@@ -14,7 +14,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from sb3_latent import FrameRolloutBuffer, MaskableFrameRolloutBuffer, get_extractor
+from sb3_latent.buffers.frame_rollout_buffer import Minibatch
 from sb3_latent.callbacks import KLConstraintCallback, LatentMetricsCallback
+from sb3_latent.known_batches import ArrivalCheck
 from sb3_latent.nn.frozen_memory import FrozenMemory
 from sb3_latent.nn.repeats import Repeats
 from sb3_latent.optimizer import AuxiliaryOptimizer
@@ -349,6 +351,19 @@ def test_a_second_look_at_other_observations_is_refused(frozen):
                 model.learn(32)
         else:
             model.learn(32)
+
+
+def test_an_accelerator_is_asked_at_the_end_of_an_update(monkeypatch):
+    """One batch that differed, and one after it that did not."""
+    check, space = ArrivalCheck(), spaces.Box(0, 255, (1, 4, 4), np.uint8)
+    minibatch = Minibatch(th.ones(2, 1, 4, 4, dtype=th.uint8), np.arange(2), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrivalCheck, "raise_if_different", lambda self: None)
+        for arrived in (th.zeros(2, 1, 4, 4), th.ones(2, 1, 4, 4) / 255):
+            check.compare(arrived, minibatch, space, True)
+    with pytest.raises(ValueError, match="not those that FrameRolloutBuffer served"):
+        check.raise_if_different()
+    check.raise_if_different()
 
 
 def test_where_nothing_is_known_of_use_observations_may_change():
