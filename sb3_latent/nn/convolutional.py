@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_latent.checks import whole_number
+from sb3_latent.nn.large_linear import LargeLinear
 from sb3_latent.nn.trunk import TRUNKS, Trunk, require_image
 from sb3_latent.search import Choice, Int, SearchSpace
 
@@ -60,7 +61,7 @@ class ConvTrunk(Trunk):
         for (in_channels, *_), layer in zip(shapes, layers, strict=False):
             convolutions += [nn.Conv2d(in_channels, *layer), activation()]
         self.convolutions = nn.Sequential(*convolutions, nn.Flatten())
-        self.linear = nn.Sequential() if hidden_dim is None else nn.Sequential(nn.Linear(n_flat, hidden_dim), activation())
+        self.linear = nn.Sequential() if hidden_dim is None else nn.Sequential(LargeLinear(n_flat, hidden_dim), activation())
 
     def forward(self, frames: th.Tensor) -> th.Tensor:
         features: th.Tensor = self.linear(self.convolutions(frames))

@@ -50,6 +50,8 @@ class FrameMemory:
         return means
 
     def _continued(self, stacks: th.Tensor, encode: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
+        if th.equal(stacks[:, :-1], self._older):
+            return th.cat([self._means[:, 1:], encode(stacks[:, -1])[:, None]], 1)
         is_new = th.ones(stacks.shape[:2], dtype=th.bool, device=stacks.device)
         goes_on = (stacks[:, :-1] == self._older).flatten(1).all(1)
         is_new[:, :-1] = ~goes_on[:, None]

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch as th
 from torch import nn
 
+from sb3_latent.nn.large_linear import LargeLinear
 from sb3_latent.nn.trunk import TRUNKS, Trunk, require_image
 from sb3_latent.search import Choice, Layers, SearchSpace
 
@@ -60,7 +61,7 @@ class ImpalaTrunk(Trunk):
         super().__init__(frame_shape, hidden_dim)
         widths = [frame_shape[0], *channels]
         self.stages = nn.ModuleList(_down(a, b) for a, b in itertools.pairwise(widths))
-        self.linear = nn.Sequential(nn.ReLU(), nn.Linear(math.prod(self._shapes()[-1]), hidden_dim), nn.ReLU())
+        self.linear = nn.Sequential(nn.ReLU(), LargeLinear(math.prod(self._shapes()[-1]), hidden_dim), nn.ReLU())
 
     def forward(self, frames: th.Tensor) -> th.Tensor:
         for stage in self.stages:
