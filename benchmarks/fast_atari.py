@@ -6,7 +6,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -25,7 +25,8 @@ from benchmarks.machine import write_json
 from sb3_latent.envs import FastAtariVecEnv
 
 GAMES = ("Breakout", "Pong", "SpaceInvaders", "Seaquest")
-N_ENVS = 8
+N_ENVS = 16
+"""As in seed document 000."""
 N_STEPS = 100
 """Of all copies in a round."""
 
@@ -41,7 +42,7 @@ ENVS: dict[str, Callable[..., VecEnv]] = {
 }
 BARE = "ale-py and OpenCV alone"
 LIMIT = 2.0
-"""What issue 7 of this project asks for."""
+"""What issue 7 of this project asks for, of no game in particular: of the geometric mean over these."""
 
 
 def frames_per_second(env: VecEnv, rng: np.random.Generator) -> float:
@@ -109,6 +110,11 @@ def measure(game: str, n_rounds: int) -> dict[str, Any]:
     }
 
 
+def mean_ratio(results: Mapping[str, Mapping[str, Any]]) -> float:
+    """:return: of results by game."""
+    return statistics.geometric_mean(row["ratio"] for row in results.values())
+
+
 def _median_ratio(values: list[float], base: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(values, base, strict=True))
 
@@ -129,9 +135,10 @@ def main() -> None:
         print(f"{'':15s} {medians} frames per second; others took {others:.2f} cores")
     command = f"python -m benchmarks.fast_atari --games {' '.join(args.games)} --rounds {args.rounds}"
     write_json(args.out, command, results)
-    missed = [game for game, row in results.items() if row["ratio"] < LIMIT]
-    print("\n".join(f"too slow: {game} is {results[game]['ratio']:.2f} times as fast, at least {LIMIT}" for game in missed))
-    sys.exit(1 if args.check and missed else 0)
+    mean = mean_ratio(results)
+    is_slow = mean < LIMIT
+    print(f"{'too slow: ' if is_slow else ''}{mean:.2f} times as fast in the mean, at least {LIMIT}")
+    sys.exit(1 if args.check and is_slow else 0)
 
 
 if __name__ == "__main__":

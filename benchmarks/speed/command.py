@@ -41,7 +41,7 @@ def measure_rows(presets: list[str], n_rounds: int) -> list[dict[str, Any]]:
 
 def measure_paths(n_rounds: int) -> list[dict[str, Any]]:
     """:return: a row a fast path, and the models without it."""
-    others = [path(n_rounds) for path in PATHS]
+    others = [row for path in PATHS for row in path(n_rounds)]
     return [*(row for world in WORLDS for row in measure(world, n_rounds)), *others]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import acting, fast_atari, sac, slac
-from benchmarks.speed.paths import CACHED, CHUNKED, REMEMBERED, atari_name
+from benchmarks.speed.paths import ATARI, CACHED, CHUNKED, REMEMBERED
 
 _ASKED = "asked for with this benchmark"
 
@@ -33,10 +33,7 @@ LIMITS = {
     f"{CACHED}: update": Limit(_ASKED, at_most=1 / 8),
     f"{REMEMBERED}: acting": Limit("issue 7 of this project", at_most=acting.LIMIT),
     f"{slac.OURS}: update": Limit("issue 4 of this project", at_most=slac.LIMITS[f"update of {slac.OURS} / {slac.PLAIN}"]),
-    **{
-        f"{atari_name(game)}: environment step": Limit("issue 7 of this project", at_most=1 / fast_atari.LIMIT)
-        for game in fast_atari.GAMES
-    },
+    f"{ATARI}: environment step": Limit("issue 7 of this project", at_most=1 / fast_atari.LIMIT),
     "slope over batch": Limit("proportional at most, but for noise", at_most=1.1),
     "slope over latent": Limit("two layers of many have it", at_most=0.3),
     "slope over image": Limit("proportional to pixels at most, but for noise", at_most=1.15),

@@ -84,59 +84,45 @@ WORLDS = (
 )
 """Models with a fast path, after the same without it."""
 
-REMEMBERED = "frames remembered while acting"
+REMEMBERED, ATARI = "frames remembered while acting", "FastAtariVecEnv"
 
 
-def remembered_frames(n_rounds: int) -> Row:
+def remembered_frames(n_rounds: int) -> list[Row]:
     """:return: acting when each frame is encoded once, against encoding every stack whole."""
     n_envs = acting.N_ENVS[-1]
     found = acting.measure(n_envs, 2 * n_rounds)
     world = f"PPO_VAE of seed document 000, {n_envs} environments"
-    return {"name": REMEMBERED, "world": world, "base": "every stack whole", "ratios": {"acting": found["ratio"]}}
+    return [{"name": REMEMBERED, "world": world, "base": "every stack whole", "ratios": {"acting": found["ratio"]}}]
 
 
-def one_pass(n_rounds: int) -> Row:
+def one_pass(n_rounds: int) -> list[Row]:
     """:return: an update of SLACPolicy, against encoding the batches of model and agent apart."""
     found = slac.measure(n_rounds)["ratios"][f"update of {slac.OURS} / {slac.PLAIN}"]
-    return {"name": slac.OURS, "world": "SLAC", "base": slac.PLAIN, "ratios": {"update": found}}
+    return [{"name": slac.OURS, "world": "SLAC", "base": slac.PLAIN, "ratios": {"update": found}}]
 
 
-def replay_buffer(n_rounds: int) -> Row:
+def replay_buffer(n_rounds: int) -> list[Row]:
     """:return: FrameReplayBuffer, against SB3's."""
     figures, _ = memory.measure(2 * REPLAY_SIZE, REPLAY_SIZE, 20 * n_rounds)
-    return {
-        "name": "FrameReplayBuffer",
-        "world": f"84x84, stacks of {memory.N_FRAMES} color frames",
-        "base": "ReplayBuffer",
-        "ratios": {
-            "sampling": figures["sample of frames once / SB3"],
-            "adding": figures["add of frames once / SB3"],
-            "memory": 1 / figures["memory of SB3 / frames once"],
-        },
+    ratios = {
+        "sampling": figures["sample of frames once / SB3"],
+        "adding": figures["add of frames once / SB3"],
+        "memory": 1 / figures["memory of SB3 / frames once"],
     }
+    world = f"84x84, stacks of {memory.N_FRAMES} color frames"
+    return [{"name": "FrameReplayBuffer", "world": world, "base": "ReplayBuffer", "ratios": ratios}]
 
 
-def atari(game: str, n_rounds: int) -> Row:
-    """:return: a step of FastAtariVecEnv, against SubprocVecEnv."""
-    found = fast_atari.measure(game, n_rounds)
-    return {
-        "name": atari_name(game),
-        "world": f"{fast_atari.N_ENVS} copies under VecFrameStack",
-        "base": "SubprocVecEnv",
-        "ratios": {"environment step": 1 / found["ratio"]},
-        "cores_of_others": found["cores_of_others"],
-    }
+def atari(n_rounds: int) -> list[Row]:
+    """:return: a step of FastAtariVecEnv, against SubprocVecEnv: of several games, and in their mean."""
+    found = {game: fast_atari.measure(game, n_rounds) for game in fast_atari.GAMES}
+    world = f"{fast_atari.N_ENVS} copies under VecFrameStack"
+    ratios = {ATARI: fast_atari.mean_ratio(found)} | {f"{ATARI}, {game}": row["ratio"] for game, row in found.items()}
+    return [
+        {"name": name, "world": world, "base": "SubprocVecEnv", "ratios": {"environment step": 1 / ratio}}
+        for name, ratio in ratios.items()
+    ]
 
 
-def atari_name(game: str) -> str:
-    """:return: of the row."""
-    return f"FastAtariVecEnv, {game}"
-
-
-PATHS: tuple[Callable[[int], Row], ...] = (
-    remembered_frames,
-    one_pass,
-    replay_buffer,
-    *(partial(atari, game) for game in fast_atari.GAMES),
-)
+PATHS: tuple[Callable[[int], list[Row]], ...] = (remembered_frames, one_pass, replay_buffer, atari)
 """Fast paths that are no model."""

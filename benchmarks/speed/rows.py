@@ -1,4 +1,4 @@
-"""The rows of a world: what each of its models costs, in turn in one process, and its memory in a process of its own."""
+"""The rows of a world: what its models cost, in turn in a process of the world, and their memory, each in one of its own."""
 
 import statistics
 from collections.abc import Callable
@@ -31,6 +31,11 @@ def measure(world: World, n_rounds: int) -> list[Row]:
     :param n_rounds: updates, and turns of acting, of each.
     :return: a row a model, the base first.
     """
+    return _with_memory(in_a_fresh_process(timed, world, n_rounds), world)
+
+
+def timed(world: World, n_rounds: int) -> list[Row]:
+    """:return: the rows but for memory, from this process, in which nothing else should have been allocated."""
     print(f"\n{world.text}")
     models = {name: make() for name, make in tqdm(world.makers.items(), desc="making models")}
     updates: dict[str, Callable[[], object]] = {name: partial(world.update, model) for name, model in models.items()}
@@ -58,7 +63,7 @@ def measure(world: World, n_rounds: int) -> list[Row]:
                 "share_of_attainable": counted["flops"] * world.n_steps / seconds / attainable,
             }
         )
-    return _with_memory(rows, world)
+    return rows
 
 
 def peak_of(make: Maker, world: World) -> int:

@@ -8,48 +8,56 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common import atari_wrappers
 
+from sb3_latent.envs.atari_screen import Screen
 
-class _MaxAndSkipEnv(gym.Wrapper[npt.NDArray[np.uint8], int, Any, int]):
+
+class _MaxAndSkipEnv(gym.Wrapper[None, int, Any, int]):
     """
-    SB3's, on a game whose screen is read only for the frames that are kept.
+    SB3's, on a game whose screen is read only for the frames that are kept, and shown by :class:`_WarpFrame`: wrappers between
+    the two do not look, and step several times where a life is lost.
 
     :param env: game.
     :param skip: frames of a step.
+    :param screen: the game's.
     """
 
-    def __init__(self, env: gym.Env[Any, int], skip: int) -> None:
+    def __init__(self, env: gym.Env[Any, int], skip: int, screen: Screen) -> None:
         super().__init__(env)
-        game: Any = env.unwrapped
-        self._ale = game.ale
-        self._last_two = np.zeros((2, *self._ale.getScreenDims(), 3), np.uint8)
-        self._skip = skip
-        self.observation_space = spaces.Box(0, 255, self._last_two.shape[1:], np.uint8)
+        self._screen, self._skip = screen, skip
 
-    def reset(self, **kwargs: Any) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    def reset(self, **kwargs: Any) -> tuple[None, dict[str, Any]]:
         _, info = self.env.reset(**kwargs)
-        return self._ale.getScreenRGB(), info
+        self._screen.shows_maximum = False
+        return None, info
 
-    def step(self, action: int) -> tuple[npt.NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[None, float, bool, bool, dict[str, Any]]:
         total = 0.0
         for left in reversed(range(self._skip)):
             _, reward, terminated, truncated, info = self.env.step(action)
             if left < 2:
-                self._ale.getScreenRGB(self._last_two[1 - left])
+                self._screen.keep(1 - left)
             total += float(reward)
             if terminated or truncated:
                 break
-        return np.maximum(*self._last_two), total, terminated, truncated, info
+        self._screen.shows_maximum = True
+        return None, total, terminated, truncated, info
 
 
-class _WarpFrame(atari_wrappers.WarpFrame):
-    """SB3's, with the channel first."""
+class _WarpFrame(gym.ObservationWrapper[npt.NDArray[np.uint8], int, None]):
+    """
+    SB3's, with the channel first.
 
-    def __init__(self, env: gym.Env[Any, int], size: int) -> None:
-        super().__init__(env, size, size)
-        self.observation_space = spaces.Box(0, 255, (1, size, size), np.uint8)
+    :param env: game, with :class:`_MaxAndSkipEnv` somewhere around it.
+    :param screen: the game's.
+    """
 
-    def observation(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        return super().observation(frame).transpose(2, 0, 1)
+    def __init__(self, env: gym.Env[Any, int], screen: Screen) -> None:
+        super().__init__(env)
+        self._screen = screen
+        self.observation_space = spaces.Box(0, 255, (1, screen.size, screen.size), np.uint8)
+
+    def observation(self, frame: None) -> npt.NDArray[np.uint8]:
+        return self._screen.image()[None]
 
 
 def atari_wrapped(
@@ -77,10 +85,12 @@ def atari_wrapped(
         env = atari_wrappers.StickyActionEnv(env, action_repeat_probability)
     if noop_max > 0:
         env = atari_wrappers.NoopResetEnv(env, noop_max)
-    env = _MaxAndSkipEnv(env, frame_skip)
+    game: Any = env.unwrapped
+    screen = Screen(game.ale, screen_size)
+    env = _MaxAndSkipEnv(env, frame_skip, screen)
     if terminal_on_life_loss:
         env = atari_wrappers.EpisodicLifeEnv(env)
     if "FIRE" in env.get_wrapper_attr("get_action_meanings")():
         env = atari_wrappers.FireResetEnv(env)
-    env = _WarpFrame(env, screen_size)
+    env = _WarpFrame(env, screen)
     return atari_wrappers.ClipRewardEnv(env) if clip_reward else env

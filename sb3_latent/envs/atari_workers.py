@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import pickle
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -11,13 +12,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Make: TypeAlias = Callable[..., VecEnv]
 """``make_vec_env`` with all arguments but ``n_envs`` and ``start_index``."""
 Answer: TypeAlias = tuple[Any, Exception | None]
 """What a call gives, and what went wrong."""
+
+_PATIENCE_FOR_ANSWERS, _PATIENCE_FOR_CALLS = 2e-3, 2e-4
+"""Seconds that a process watches for a message before it falls asleep: to be woken takes as long as a screen of Atari does.
+Who waits for an answer has nothing else to do; who waits for a call has a core that the policy may want."""
 
 
 def frames_in(memory: Any, shape: tuple[int, ...]) -> Frames:
@@ -39,7 +44,9 @@ class Copies:
     """
 
     def __init__(self, frames: Frames, part: range, make: Make) -> None:
-        self.env, self._frames = make(n_envs=len(part), start_index=part.start), frames[part.start : part.stop]
+        env = make(n_envs=len(part), start_index=part.start)
+        assert isinstance(env, DummyVecEnv)
+        self.env, self._frames = env, frames[part.start : part.stop]
         self._call: Callable[[], Any] = lambda: None
 
     def send(self, name: str, *args: Any, **kwargs: Any) -> None:
@@ -64,9 +71,19 @@ class Copies:
         np.copyto(self._frames, self.env.reset())  # type: ignore[arg-type]  # one array, no dict
         return self.env.reset_infos
 
-    def _step(self, actions: npt.NDArray[np.integer]) -> tuple[Any, ...]:
-        observations, rewards, dones, infos = self.env.step(actions)
-        np.copyto(self._frames, observations)  # type: ignore[arg-type]  # one array, no dict
+    def _step(self, actions: list[int]) -> tuple[Any, ...]:
+        """As in ``DummyVecEnv``, which also copies each info, though no two steps share one, and each frame."""
+        rewards, dones = np.zeros(len(actions), np.float32), np.zeros(len(actions), np.bool_)
+        infos: list[dict[str, Any]] = []
+        for i, (env, action) in enumerate(zip(self.env.envs, actions, strict=True)):
+            frame, rewards[i], terminated, truncated, info = env.step(action)
+            dones[i] = terminated or truncated
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if dones[i]:
+                info["terminal_observation"] = frame
+                frame, self.env.reset_infos[i] = env.reset()
+            self._frames[i] = frame
+            infos.append(info)
         return rewards, dones, infos, self.env.reset_infos
 
 
@@ -97,7 +114,7 @@ class CopiesInProcess:
     def receive(self) -> Answer:
         """:return: what the call gives, and what went wrong."""
         try:
-            answer: Answer = self._connection.recv()
+            answer: Answer = _received(self._connection, _PATIENCE_FOR_ANSWERS)
         except (EOFError, OSError) as error:
             raise self._death() from error
         return answer
@@ -112,6 +129,13 @@ class CopiesInProcess:
         return RuntimeError(f"a process of FastAtariVecEnv has ended (exit code {self._process.exitcode}); make a new one.")
 
 
+def _received(connection: Connection, patience: float) -> Any:
+    falls_asleep = time.perf_counter() + patience
+    while not connection.poll() and time.perf_counter() < falls_asleep:
+        pass
+    return connection.recv()
+
+
 def _serve(connection: Connection, memory: Any, shape: tuple[int, ...], part: range, make: Make) -> None:
     """What the process does, until nobody is left to ask."""
     # Ctrl-C is for the process that trains; this one ends with it.
@@ -120,7 +144,7 @@ def _serve(connection: Connection, memory: Any, shape: tuple[int, ...], part: ra
     copies = Copies(frames_in(memory, shape), part, make)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            name, args, kwargs = connection.recv()
+            name, args, kwargs = _received(connection, _PATIENCE_FOR_CALLS)
             copies.send(name, *args, **kwargs)
             answer = copies.receive()
             try:

@@ -17,7 +17,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from sb3_latent.checks import whole_number
-from sb3_latent.envs.atari_game import atari_wrapped
 from sb3_latent.envs.atari_workers import Copies, CopiesInProcess, Frames, frames_in
 from sb3_latent.envs.making import check_env_id
 
@@ -31,9 +30,10 @@ class FastAtariVecEnv(VecEnv):
 
         env = VecFrameStack(FastAtariVecEnv("BreakoutNoFrameskip-v4", n_envs=8, seed=0), n_stack=4)
 
-    It is faster because the screen is read only where a frame of it is kept (two of four), because there are as many processes
-    as cores, this one included, instead of one for each copy, and because frames go through memory that they share. As with
-    ``SubprocVecEnv``, a script that makes more than one copy needs ``if __name__ == "__main__"``.
+    It is faster because only frames that are kept are read (two of four) and only what has changed in them is turned grey and
+    resized, because there are as many processes as cores, this one included, instead of one for each copy, and because frames
+    go through memory that they share. As with ``SubprocVecEnv``, a script that makes more than one copy needs
+    ``if __name__ == "__main__"``.
 
     :param env_id: of an Atari game, ``BreakoutNoFrameskip-v4``. A step of an ``ALE/...-v5`` has four times the four frames of
         the id, as in SB3: give ``frame_skip=1``, or ``env_kwargs={"frameskip": 1}``.
@@ -72,6 +72,9 @@ class FastAtariVecEnv(VecEnv):
         n_processes: int | None = None,
     ) -> None:
         _check_game(env_id)
+        # Here, for it needs OpenCV.
+        from sb3_latent.envs.atari_game import atari_wrapped
+
         n_processes = _N_CORES if n_processes is None else whole_number("n_processes", n_processes)
         wrap = partial(
             atari_wrapped,
@@ -98,7 +101,7 @@ class FastAtariVecEnv(VecEnv):
         has_server = "forkserver" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if has_server else "spawn")
         if has_server:
-            context.set_forkserver_preload(["__main__", __name__])
+            context.set_forkserver_preload(["__main__", __name__, atari_wrapped.__module__])
         memory = context.RawArray(ctypes.c_uint8, n_envs * screen_size**2)
         self._frames = frames_in(memory, (n_envs, 1, screen_size, screen_size))
         # Processes first: they start while this one makes its own copies.
@@ -117,9 +120,10 @@ class FastAtariVecEnv(VecEnv):
         return self._frames.copy()
 
     def step_async(self, actions: npt.NDArray[np.integer]) -> None:
+        chosen = np.asarray(actions).tolist()
         # The last worker is first, for this process works only when it is asked for what it has done.
         for part, worker in reversed(list(self._each())):
-            worker.send("step", actions[part.start : part.stop])
+            worker.send("step", chosen[part.start : part.stop])
 
     def step_wait(self) -> VecEnvStepReturn:
         rewards, dones, infos, reset_infos = zip(*self._answers(), strict=True)
