@@ -114,7 +114,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="presets, fast paths, curves (default: all)")
     parser.add_argument("--presets", nargs="+", metavar="NAME", help="rows of these alone (default: all there are)")
-    parser.add_argument("--rounds", type=int, default=3, help="of every measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of every measurement (default: %(default)s)")
     parser.add_argument("--out", type=Path, help=f"JSON, with a picture beside it (default: {OUT} if whole, else none)")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a figure falls short, and name it")
     parser.add_argument("--tables", action="store_true", help=f"write {DOCUMENT} and the picture from the JSON of --out")

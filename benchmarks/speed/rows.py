@@ -8,6 +8,7 @@ from itertools import cycle
 from os import cpu_count
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
@@ -68,6 +69,8 @@ def timed(world: World, n_rounds: int) -> list[Row]:
 
 def peak_of(make: Maker, world: World) -> int:
     """:return: bytes that this process has held after an update and the choice of some actions."""
+    # As many processes as cores do this at once.
+    th.set_num_threads(1)
     model = make()
     world.update(model)
     act(model, cycle(film(model)))

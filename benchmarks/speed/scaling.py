@@ -47,9 +47,13 @@ def acting_task(n_envs: int) -> Callable[[], object]:
 
 
 def sampling_task(n_transitions: int) -> Callable[[], object]:
-    """:return: a batch of a full FrameReplayBuffer."""
-    return partial(memory.filled("frames once", n_transitions).sample, memory.BATCH_SIZE)
+    """:return: batches of a full FrameReplayBuffer."""
+    buffer = memory.filled("frames once", n_transitions)
+    return lambda: [buffer.sample(memory.BATCH_SIZE) for _ in range(N_SAMPLES)]
 
+
+N_SAMPLES = 20
+"""In a call of :func:`sampling_task`."""
 
 _VAE = "an update of PPO, vae"
 
@@ -65,7 +69,7 @@ CURVES = {
     ),
     "stack": Curve("an update of PPO, ppo_vae", "frames", (1, 2, 4, 8), lambda n: update_task("ppo_vae", n_frames=n)),
     "environments": Curve("acting, ppo_vae", "environments", (2, 4, 8, 16, 32), acting_task, N_ACTIONS),
-    "replay": Curve("sampling of FrameReplayBuffer", "transitions", (2_500, 5_000, 10_000, 20_000), sampling_task),
+    "replay": Curve("sampling of FrameReplayBuffer", "transitions", (2_500, 5_000, 10_000, 20_000), sampling_task, N_SAMPLES),
 }
 """Curves of time."""
 

@@ -10,9 +10,9 @@ _N_FEW = 16
 
 class LargeLinear(nn.Linear):
     """
-    The same, but faster for the few rows of an acting agent (``python -m benchmarks.acting``): on a CPU, if there are at most 16
-    rows and more than four million weights (seed document 000's layer has 14 million), outputs are computed 16 at a time. Sums
-    are in another order than torch's, so the last bits differ. Gradients go through torch's.
+    The same, but faster for the few rows of an acting agent (``python -m benchmarks.acting``): on a CPU, if there are at most
+    16 rows and more than four million weights (seed document 000's layer has 14 million), outputs are computed 16 at a time.
+    Sums are in another order than torch's, so the last bits differ. Gradients go through torch's.
     """
 
     def forward(self, input: th.Tensor) -> th.Tensor:
