@@ -216,7 +216,7 @@ class LatentExtractor(HookedExtractor[Latent]):
 
     def _means(self, observations: Observations) -> th.Tensor:
         """Stacks follow each other where an algorithm acts with the encoder it trains, not in batches of a target network."""
-        is_acting = self.link.algorithm is not None and not self.training
+        is_acting = self.link.algorithm is not None and not self.training and not th.compiler.is_compiling()
         memories = self._acting_memories if is_acting else {}
         return self.encoders.means(observations, {name: memory.means for name, memory in memories.items()})
 

@@ -178,7 +178,7 @@ class ObservationEncoder(nn.Module):
 
     def _check_pixels(self, frames: Mapping[str, th.Tensor]) -> None:
         """On the first batch that is not black, and then no more: reading values waits for the device."""
-        if not self.has_checked_pixels:
+        if not self.has_checked_pixels and not th.compiler.is_compiling():
             for name, spec in self.specs.items():
                 spec.check_pixels(frames[name])
             images = [frames[name] for name, spec in self.specs.items() if spec.is_image]

@@ -37,3 +37,10 @@ def test_gradients_are_torchs_to_the_bit() -> None:
     ours = th.autograd.grad(layer(rows).square().sum(), [rows, *layer.parameters()])
     theirs = th.autograd.grad(nn.functional.linear(rows, layer.weight, layer.bias).square().sum(), [rows, *layer.parameters()])
     assert all(th.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@th.no_grad()
+def test_it_is_exported_for_any_number_of_rows() -> None:
+    layer, rows = LargeLinear(IN, OUT), th.randn(20, IN)
+    exported = th.export.export(layer, (rows[:3],), dynamic_shapes=({0: th.export.Dim("rows", min=2)},)).module()
+    th.testing.assert_close(exported(rows), layer(rows))
