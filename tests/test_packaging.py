@@ -23,8 +23,9 @@ import sb3_latent
 
 MODULES = package_modules()
 
-# Packages that are imported where their extra is installed, and nowhere else.
+# Packages and modules that are imported where their extra is installed, and nowhere else.
 EXTRAS = {
+    "sb3_latent.envs.atari_screen": {"atari"},
     "sb3_latent.probes": {"inspect"},
     "sb3_latent.report": {"inspect", "report"},
     "sb3_latent.tuning": {"tune"},
@@ -115,7 +116,7 @@ def test_every_import_is_declared(metadata: Message) -> None:
     all_extras = requirements(metadata, ["", *users_extras])
     for module, path in MODULES.items():
         tree = ast.parse(path.read_text())
-        own = EXTRAS.get(".".join(module.split(".")[:2]), set())
+        own = EXTRAS.get(module) or EXTRAS.get(".".join(module.split(".")[:2]), set())
         core = requirements(metadata, ["", *own])
         at_import = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
         assert undeclared(third_party(imported_names(at_import, package_of(module))), core) == set(), module
